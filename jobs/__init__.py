@@ -1,0 +1,1 @@
+"""From a job spec to a published encoder. `README.md` maps the package."""

@@ -1,0 +1,1 @@
+"""Where attempts run: one executor a file, all behind `base.Executor`."""
