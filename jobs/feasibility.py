@@ -1,0 +1,217 @@
+"""Whether a spec can run on its data at all: pure, told before anything is stored.
+
+The floors on the number of kernel samples n (rows of a batch that one score estimate sees) follow
+from the estimators:
+
+- spectral: n ≥ 8. Below that the kept part of the spectrum is one or two directions.
+- gaussian_residual: n ≥ D + 2, where D is the widest vector a score is estimated of. With n ≤ D + 1
+  the fitted covariance is singular and nothing but its shrinkage is left.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from types import MappingProxyType
+
+from jobs.data_sources import DataDescription
+from jobs.errors import SpecInvalidError
+from jobs.spec import (
+    DimConvEncoderSpec,
+    JobSpec,
+    MigeInfomaxSpec,
+    MLPEncoderSpec,
+    ResNet18EncoderSpec,
+)
+
+MIN_SPECTRAL_SAMPLES = 8
+DIM_CONV_SIDES = (28, 32)
+FLOAT_BYTES = 4
+COPIES_OF_PARAMETERS = 5  # weights, gradient, Adam's two moments, the buffer of the all-reduce
+COPIES_OF_GRAM = 12  # distances, kernel, eigenvectors and their work space, for joint and marginal
+MAX_WORKER_BYTES = 16 * 2**30
+RESNET18_PARAMETERS = 11_200_000  # without the last layer
+
+
+def check_feasible(spec: JobSpec, description: DataDescription) -> None:
+    """Refuse a resolved spec that cannot run.
+
+    Args:
+        spec: the resolved spec (`JobSpec.resolved()`).
+        description: of the data set that the spec names.
+
+    Raises:
+        SpecInvalidError: the first thing that cannot work, its JSON pointer and a remedy.
+    """
+    for check in (_check_rows, _check_workers, _check_encoder, _check_objective, _check_memory):
+        check(spec, description)
+
+
+def kernel_samples(spec: JobSpec) -> int:
+    """How many rows one score estimate sees."""
+    if spec.objective.gather == "all":
+        return spec.training.batch_size
+    return spec.training.batch_size // spec.resources.num_workers
+
+
+def training_rows(spec: JobSpec, description: DataDescription) -> int:
+    """How many rows of the training set are used."""
+    limit = spec.training.limit_train_rows
+    return description.num_train if limit is None else min(limit, description.num_train)
+
+
+def worker_bytes(spec: JobSpec, description: DataDescription) -> int:
+    """About how much memory one worker needs beside its libraries, in bytes.
+
+    The arrays of the data set, the parameters with their optimiser state, and the n × n matrices of
+    the score estimates. Activations are left out: the batch is small beside these.
+    """
+    rows = description.num_train + description.num_test
+    data = rows * math.prod(description.image_shape) * FLOAT_BYTES
+    parameters = num_parameters(spec, description) * FLOAT_BYTES * COPIES_OF_PARAMETERS
+    gram = kernel_samples(spec) ** 2 * FLOAT_BYTES * COPIES_OF_GRAM
+    return data + parameters + gram
+
+
+def num_parameters(spec: JobSpec, description: DataDescription) -> int:
+    """About how many weights the encoder has."""
+    match spec.encoder:
+        case MLPEncoderSpec(out_dim=out_dim, hidden_dims=hidden):
+            widths = (math.prod(description.image_shape), *hidden, out_dim)
+            return sum((a + 1) * b for a, b in itertools.pairwise(widths))
+        case DimConvEncoderSpec(out_dim=out_dim, base_channels=base, fc_dim=fc_dim):
+            channels, height, _ = description.image_shape
+            convolutions = 16 * (channels * base + 2 * base**2 + 8 * base**2)
+            return convolutions + 4 * base * (height // 8) ** 2 * fc_dim + fc_dim * out_dim
+        case ResNet18EncoderSpec(out_dim=out_dim):
+            return RESNET18_PARAMETERS + 512 * out_dim
+
+
+def _check_rows(spec: JobSpec, description: DataDescription) -> None:
+    rows, batch = training_rows(spec, description), spec.training.batch_size
+    if batch > rows:
+        limited = rows < description.num_train
+        raise SpecInvalidError(
+            "/training/batch_size",
+            "too_large",
+            f"A batch of {batch} rows is larger than the {rows} training rows"
+            f"{' that limit_train_rows leaves' if limited else ''}.",
+            f"Lower it to {rows} or less{', or raise limit_train_rows' if limited else ''}.",
+        )
+
+
+def _check_workers(spec: JobSpec, description: DataDescription) -> None:
+    del description
+    workers, batch = spec.resources.num_workers, spec.training.batch_size
+    if spec.resources.backend == "inline" and workers != 1:
+        raise SpecInvalidError(
+            "/resources/num_workers",
+            "infeasible_config",
+            f"The inline backend is one process; {workers} workers were asked for.",
+            "Set num_workers to 1, or the backend to 'ray_train'.",
+        )
+    if batch % workers:
+        raise SpecInvalidError(
+            "/training/batch_size",
+            "infeasible_config",
+            f"A batch of {batch} rows cannot be split evenly over {workers} workers.",
+            f"Use a multiple of {workers}, such as {math.ceil(batch / workers) * workers}.",
+        )
+
+
+def _check_encoder(spec: JobSpec, description: DataDescription) -> None:
+    _, height, width = description.image_shape
+    if spec.encoder.kind != "dim_conv":
+        return
+    if height != width or height not in DIM_CONV_SIDES:
+        raise SpecInvalidError(
+            "/encoder/kind",
+            "infeasible_config",
+            f"The encoder 'dim_conv' takes images of 28 or 32 pixels, these have "
+            f"{height} × {width}.",
+            "Use the encoder 'mlp' or 'resnet18', or images of that size.",
+        )
+
+
+def _check_objective(spec: JobSpec, description: DataDescription) -> None:
+    objective = spec.objective
+    if objective.route == "conditional" and objective.noise_std == 0:
+        raise SpecInvalidError(
+            "/objective/noise_std",
+            "objective_infeasible",
+            "The conditional route needs p(z|x) to have a density: noise_std is 0.",
+            "Set noise_std above 0 (0.1 is a start), or use the joint route.",
+        )
+    if objective.route == "conditional" and objective.projection_dim is not None:
+        raise SpecInvalidError(
+            "/objective/projection_dim",
+            "infeasible_config",
+            "The conditional route does not look at x: a projection of x would not be used.",
+            "Leave projection_dim out, or use the joint route.",
+        )
+    if objective.normalize == "sphere" and spec.encoder.out_dim < 2:
+        raise SpecInvalidError(
+            "/encoder/out_dim",
+            "objective_infeasible",
+            "On the unit sphere an embedding of one number is 1 or -1 whatever the image.",
+            "Raise out_dim to 2 or more, or set objective.normalize to 'none'.",
+        )
+    _check_kernel_samples(spec, description)
+
+
+def _check_kernel_samples(spec: JobSpec, description: DataDescription) -> None:
+    del description
+    samples, needed = kernel_samples(spec), MIN_SAMPLES[spec.objective.estimator.kind](spec)
+    if samples >= needed:
+        return
+    workers = spec.resources.num_workers
+    local = spec.objective.gather == "local" and workers > 1
+    batch = needed * workers if local else math.ceil(needed / workers) * workers
+    remedy = f"Raise training.batch_size to {batch} or more"
+    if local:
+        remedy += ", or set objective.gather to 'all'"
+    if spec.objective.estimator.kind == "gaussian_residual":
+        remedy += ", lower encoder.out_dim or objective.projection_dim, or use the estimator "
+        remedy += "'spectral'"
+    raise SpecInvalidError(
+        "/training/batch_size",
+        "objective_infeasible",
+        f"The estimator {spec.objective.estimator.kind!r} needs at least {needed} rows per "
+        f"estimate; it would see {samples}{' on each worker' if local else ''}.",
+        f"{remedy}.",
+    )
+
+
+def _check_memory(spec: JobSpec, description: DataDescription) -> None:
+    needed = worker_bytes(spec, description)
+    if needed <= MAX_WORKER_BYTES:
+        return
+    samples = kernel_samples(spec)
+    gram = samples**2 * FLOAT_BYTES * COPIES_OF_GRAM
+    encoder = num_parameters(spec, description) * FLOAT_BYTES * COPIES_OF_PARAMETERS
+    data = needed - gram - encoder
+    pointer, remedy = max(
+        (gram, ("/training/batch_size", "Lower training.batch_size.")),
+        (encoder, ("/encoder", "Make the encoder narrower.")),
+        (data, ("/data", "Use fewer or smaller images.")),
+    )[1]
+    raise SpecInvalidError(
+        pointer,
+        "too_large",
+        f"A worker would need about {needed / 2**30:.0f} GiB; the limit is "
+        f"{MAX_WORKER_BYTES / 2**30:.0f} GiB.",
+        remedy,
+    )
+
+
+def _joint_dim(objective: MigeInfomaxSpec, out_dim: int) -> int:
+    return out_dim + (objective.projection_dim or 0)
+
+
+MIN_SAMPLES: MappingProxyType[str, Callable[[JobSpec], int]] = MappingProxyType(
+    {
+        "spectral": lambda _: MIN_SPECTRAL_SAMPLES,
+        "gaussian_residual": lambda spec: _joint_dim(spec.objective, spec.encoder.out_dim) + 2,
+    }
+)
