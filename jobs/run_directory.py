@@ -92,3 +92,12 @@ class RunDirectory:
             (int(p.name) for p in self.job_root.iterdir() if p.name.isdigit()), reverse=True
         )
         return [RunDirectory(self.storage, self.job_id, f) for f in fences if f < self.fence]
+
+
+def run_directories(storage: Path) -> list[RunDirectory]:
+    """The directories that the attempts of all jobs left below `storage`."""
+    return [
+        RunDirectory(storage, root.parent.name, int(root.name))
+        for root in sorted((storage / "staging").glob("*/*"))
+        if root.is_dir() and root.name.isdigit()
+    ]
