@@ -223,7 +223,7 @@ class Client:
         *,
         files: Sequence[str] | None = None,
         progress: OnBytes | None = None,
-    ) -> list[Path]:
+    ) -> Path:
         """Download an encoder; what was cut off goes on where it ended, every byte is verified.
 
         Args:
@@ -233,7 +233,7 @@ class Client:
             progress: called with file name, bytes here, size.
 
         Returns:
-            The files, in the manifest's order.
+            The directory, which `mige.load_encoder` opens.
 
         Raises:
             DigestMismatchError: a file's bytes are wrong; none of them are kept.
@@ -244,14 +244,12 @@ class Client:
         base = f"/v1/encoders/{encoder_id}/files"
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            return [
-                FileDownload(
-                    self._transport, f"{base}/{file.path}", file, directory, progress or _ignore
-                ).run()
-                for file in wanted
-            ]
+            for file in wanted:
+                url = f"{base}/{file.path}"
+                FileDownload(self._transport, url, file, directory, progress or _ignore).run()
         except OSError as exc:
             raise DownloadError(f"{exc.filename or directory}: {exc.strerror or exc}") from exc
+        return directory
 
     def embed(self, encoder_id: str, images: np.ndarray) -> np.ndarray:
         """Embed images with a published encoder.
