@@ -1,10 +1,23 @@
-"""How the training loop tells what happens and learns what is wanted, whatever runs it."""
+"""How the training loop tells what happens and learns what is wanted, whatever runs it.
+
+What is told goes, one JSON line a report, into the attempt's `reports.jsonl`; what is wanted is
+read from its `control.json`. The runner carries both to and from the control plane.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+import errno
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from jobs.wire import Report
+from pydantic import ValidationError
+
+from jobs.run_directory import RunDirectory
+from jobs.wire import Command, ProgressReport, Report
+
+CommandName = Literal["continue", "cancel", "pause"]
 
 
 @runtime_checkable
@@ -20,5 +33,79 @@ class Reporter(Protocol):
     def report(self, report: Report) -> None:
         """Append one report to the attempt's `reports.jsonl` (rank 0; other ranks: nothing)."""
 
-    def command(self) -> Literal["continue", "cancel", "pause"]:
+    def command(self) -> CommandName:
         """What is wanted now, the same on every rank at the same step (a barrier if several)."""
+
+
+class InlineReporter:
+    """The reporter of a single worker that lives in the runner's own process."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.rank = 0
+        self.world_size = 1
+        self._writer = ReportWriter(run.reports_file)
+        self._control = ControlFile(run.control_file)
+
+    def report(self, report: Report) -> None:
+        """Append one report."""
+        self._writer.append(report)
+
+    def command(self) -> CommandName:
+        """What the control file says now; cheap enough for every step."""
+        return self._control.read()
+
+
+class ReportWriter:
+    """Appends reports to a file that several processes may append to.
+
+    Each line is one `write` in append mode, so lines never mix. Nothing is synced: a report that a
+    power failure takes was at most a few seconds old.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, report: Report) -> None:
+        """Append one report.
+
+        Raises:
+            OSError: the line could not be written whole (no space).
+        """
+        line = report.model_dump_json().encode() + b"\n"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.path, flags, 0o600)
+        try:
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        finally:
+            os.close(descriptor)
+
+
+class ControlFile:
+    """The last command, read again only when the file was replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: tuple[int, int] | None = None
+        self._command: CommandName = "continue"
+
+    def read(self) -> CommandName:
+        """The command in the file; `continue` as long as there is none."""
+        try:
+            stat = self.path.stat()
+            seen = (stat.st_mtime_ns, stat.st_ino)
+            if seen != self._seen:
+                self._command = Command.model_validate_json(self.path.read_bytes()).command
+                self._seen = seen
+        except FileNotFoundError:
+            return "continue"
+        except ValidationError:  # only the runner writes it, whole: keep what was known
+            return self._command
+        return self._command
+
+
+def new_report(
+    kind: str, data: dict[str, Any] | None = None, *, progress: ProgressReport | None = None
+) -> Report:
+    """A report of now."""
+    return Report(kind=kind, at=datetime.now(UTC), data=data or {}, progress=progress)

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.data_sources import DataDescription
 from jobs.errors import SpecInvalidError
-from jobs.feasibility import check_feasible, num_parameters
+from jobs.feasibility import MIN_SAMPLES, check_feasible, num_parameters
 from jobs.spec import JobSpec
 
 DIGITS = DataDescription(
@@ -40,7 +40,7 @@ RESIDUAL = {"kind": "gaussian_residual"}
         ({}, DIGITS),
         ({"training": {"batch_size": 1297}}, DIGITS),
         ({"training": {"batch_size": 8}}, DIGITS),
-        ({"objective": {"estimator": RESIDUAL}, "training": {"batch_size": 50}}, DIGITS),
+        ({"objective": {"estimator": RESIDUAL}, "training": {"batch_size": 24}}, DIGITS),
         ({"resources": {"num_workers": 4}}, DIGITS),
         ({"objective": {"route": "conditional", "noise_std": 0.1}}, DIGITS),
         ({"encoder": {"kind": "dim_conv"}}, CIFAR),
@@ -92,11 +92,11 @@ def test_a_spec_that_can_run_is_not_refused(parts, description):
             "32 or more, or set objective.gather",
         ),
         (
-            {"objective": {"estimator": RESIDUAL}, "training": {"batch_size": 49}},
+            {"objective": {"estimator": RESIDUAL}, "training": {"batch_size": 23}},
             DIGITS,
             "/training/batch_size",
             "objective_infeasible",
-            "to 50 or more",
+            "to 24 or more",
         ),
         (
             {"objective": {"route": "conditional"}},
@@ -153,3 +153,13 @@ def test_a_spec_that_cannot_run_is_refused_with_a_remedy(parts, description, poi
 )
 def test_the_number_of_weights_is_about_right(encoder, description, exact):
     assert num_parameters(spec(encoder=encoder), description) == pytest.approx(exact, rel=0.02)
+
+
+@pytest.mark.parametrize("out_dim", [1, 16, 512])
+@pytest.mark.parametrize("kind", sorted(MIN_SAMPLES))
+def test_the_floors_are_not_below_what_the_estimators_declare(kind, out_dim):
+    import mige
+
+    wanted = spec(objective={"estimator": {"kind": kind}}, encoder={"out_dim": out_dim})
+    declared = mige.make_score_estimator(kind).minimum_samples(3 * out_dim)
+    assert MIN_SAMPLES[kind](wanted) >= declared
