@@ -3,7 +3,7 @@
 `Client` is the whole of it; its errors are in `errors.py`. Needs `httpx2`, and `numpy` to embed.
 """
 
-from services.client.client import TERMINAL, Client, Resource
+from services.client.client import Client, Resource
 from services.client.credentials import Credentials, find_credentials, home_directory
 from services.client.errors import (
     ApiError,
@@ -15,6 +15,7 @@ from services.client.errors import (
     StreamBrokenError,
     WaitTimeoutError,
 )
+from services.client.logs import TERMINAL
 from services.client.transport import Patience
 
 __all__ = [

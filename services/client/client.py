@@ -15,6 +15,7 @@ from services.client.credentials import find_credentials
 from services.client.download import FileDownload, OnBytes, remote_files, select
 from services.client.errors import ApiError, DownloadError, WaitTimeoutError
 from services.client.events import follow_events
+from services.client.logs import TERMINAL, follow_logs
 from services.client.transport import Clock, Patience, RequestOptions, Transport
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from jobs.spec import JobSpec
 
-TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 _PAGE = 100
 
 Resource = dict[str, Any]
@@ -186,6 +186,15 @@ class Client:
         """Read what an attempt wrote (None: the last one); only the last `tail` lines, if given."""
         params = _without_none({"attempt": attempt, "tail": tail})
         return self._transport.request("GET", f"/v1/jobs/{job_id}/logs", params=params).text
+
+    def follow_logs(self, job_id: str, *, attempt: int | None = None) -> Iterator[str]:
+        """Iterate over what a job writes, piece by piece, until it has ended.
+
+        Args:
+            job_id: the job.
+            attempt: only this one; None: the current one and those that follow.
+        """
+        return follow_logs(self._transport, job_id, attempt)
 
     def metrics(
         self, job_id: str, *, keys: Sequence[str] | None = None, max_points: int = 1000

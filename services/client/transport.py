@@ -110,6 +110,10 @@ class Transport:
         """Seconds of the client's monotonic clock."""
         return self._clock.now()
 
+    def pause(self, seconds: float) -> None:
+        """Wait, by the client's clock."""
+        self._clock.sleep(seconds)
+
     def retrier(self) -> Retrier:
         """A fresh judge of failures for one request or one stream."""
         limit_s = self._patience.again_s if self._answered else self._patience.first_s
