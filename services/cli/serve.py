@@ -39,11 +39,14 @@ def serve(
     given = {"HOST": host, "PORT": port, "HOME": home, "DATA_ROOT": data_root}
     changes = {f"MIGE_{key}": str(value) for key, value in given.items() if value is not None}
     os.environ.update(changes)  # this process and its children read one and the same environment
+    from jobs.errors import SettingsError
     from jobs.ray_backend.head import RayHead
     from services.settings import load_settings
     from services.supervisor import ServeOptions, Supervisor
 
     settings = load_settings()
+    if settings.port == 0:
+        raise SettingsError("MIGE_PORT is 0, and `mige serve` needs to know it.", "Name a port.")
     options = ServeOptions(home=settings.home, host=settings.host, port=settings.port)
     supervisor = Supervisor(options, say=note, stop_cluster=RayHead(settings.home).stop)
     raise typer.Exit(supervisor.run())
