@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from jobs.artifacts import make_private_directory, storage_errors, sync_directory, write_atomic
 from jobs.failpoints import fp
 from jobs.run_directory import RunDirectory
 from jobs.wire import Manifest, ManifestFile
@@ -71,27 +71,28 @@ def save_checkpoint(
         keep: how many checkpoints to keep, this one included.
 
     Raises:
-        OSError: the directory cannot be written.
+        StorageFullError: there is no room.
+        StorageUnavailableError: the directory cannot be written.
     """
-    run.checkpoints.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_directory(run.checkpoints)
     final = run.checkpoints / f"{PREFIX}{step:08d}"
     partial = final.with_name(final.name + PARTIAL_SUFFIX)
     for leftover in (partial, final):  # of a worker of this attempt that died, or a corrupt one
         shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(mode=0o700)
+    make_private_directory(partial)
     files = {
         TENSORS_FILE: save(dict(tensors)),
         STATE_FILE: json.dumps({"format_version": FORMAT_VERSION, "step": step, **state}).encode(),
     }
     for name, content in files.items():
-        _write_synced(partial / name, content)
+        write_atomic(partial / name, content)
         fp("ckpt.mid_write")
     manifest = Manifest(files=tuple(_entry(name, content) for name, content in files.items()))
     fp("ckpt.after_file_before_manifest")
-    _write_synced(partial / MANIFEST_FILE, manifest.model_dump_json().encode())
-    _sync_directory(partial)
-    partial.rename(final)
-    _sync_directory(run.checkpoints)
+    write_atomic(partial / MANIFEST_FILE, manifest.model_dump_json().encode())
+    with storage_errors(final):
+        partial.rename(final)
+        sync_directory(run.checkpoints)
     fp("ckpt.after_manifest")
     _delete_old(run, keep)
     return final
@@ -168,19 +169,3 @@ def _delete_old(run: RunDirectory, keep: int) -> None:
         doomed = path.with_name(path.name + PARTIAL_SUFFIX)
         path.replace(doomed)
         shutil.rmtree(doomed)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

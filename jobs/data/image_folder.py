@@ -16,10 +16,13 @@ from jobs.spec import ImageFolderDataSpec
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_SIDE_PX, MAX_PIXELS = 4096, 16_777_216
+ORDER_SEED = 0
 
 
 def load_image_folder(data: ImageFolderDataSpec, data_root: Path | None) -> ImageArrays:
     """Load and resize all images; a label is the place of its class folder in sorted order.
+
+    The rows are in a fixed random order, so that the first ones are of all classes.
 
     Raises:
         SpecInvalidError: there is no data root, a folder is missing or laid out otherwise.
@@ -42,6 +45,8 @@ def _load_split(
         if (split / name).is_dir()
         for image in list_images(split / name)
     ]
+    order = np.random.Generator(np.random.PCG64(ORDER_SEED)).permutation(len(files))
+    files = [files[i] for i in order]
     images = np.empty((len(files), data.channels, data.image_size, data.image_size), np.uint8)
     for row, (path, _) in enumerate(files):
         images[row] = read_image(path, size=data.image_size, channels=data.channels)
