@@ -54,8 +54,8 @@ def knn_probe(
     others = _neighbor_labels(test, train, labels, num_neighbors, leave_out_self=False)
     return ProbeResult(
         KNN,
-        float((_vote(others, num_classes) == test_labels).float().mean()),
-        float((_vote(own, num_classes) == train_labels).float().mean()),
+        float((_vote(others, num_classes) == test_labels).double().mean()),
+        float((_vote(own, num_classes) == train_labels).double().mean()),
         len(train),
         len(test),
         num_classes,

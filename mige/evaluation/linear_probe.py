@@ -124,4 +124,4 @@ def _fit(
 
 
 def _accuracy(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> float:
-    return float((logits.argmax(1) == labels).float().mean())
+    return float((logits.argmax(1) == labels).double().mean())
