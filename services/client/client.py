@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from jobs.spec import JobSpec
 
 _PAGE = 100
+_NPY = "application/octet-stream"
+_EMBED_BYTES = 16 * 1024 * 1024  # of images in one request; the service takes twice that
 
 Resource = dict[str, Any]
 """A JSON object as the service sent it; see the REST walk-through for its fields."""
@@ -263,24 +265,37 @@ class Client:
     def embed(self, encoder_id: str, images: np.ndarray) -> np.ndarray:
         """Embed images with a published encoder.
 
+        Many images travel in several requests.
+
         Args:
             encoder_id: the encoder.
             images: (n, channels, height, width), uint8 in 0 … 255 or floats in [0, 1].
 
         Returns:
             float32, (n, out_dim).
+
+        Raises:
+            ApiError: the images do not fit the encoder.
         """
         import numpy as np  # only this method needs it, and it is slow to import
 
+        images = np.asarray(images)
+        num_requests = max(1, -(-images.nbytes // _EMBED_BYTES))
+        parts = np.array_split(images, num_requests) if num_requests > 1 else [images]
+        answers = [self._embed(encoder_id, part) for part in parts]
+        return np.concatenate([np.load(io.BytesIO(a), allow_pickle=False) for a in answers])
+
+    def _embed(self, encoder_id: str, images: np.ndarray) -> bytes:
+        """One request: npy there, npy back."""
+        import numpy as np
+
         body = io.BytesIO()
         np.save(body, images, allow_pickle=False)
-        answer = self._transport.request(
-            "POST",
-            f"/v1/encoders/{encoder_id}/embed",
-            content=body.getvalue(),
-            headers={"Content-Type": "application/octet-stream"},
-        ).json()
-        return np.asarray(answer["embeddings"], dtype=np.float32)
+        path = f"/v1/encoders/{encoder_id}/embed"
+        headers = {"Content-Type": _NPY, "Accept": _NPY}
+        return self._transport.request(
+            "POST", path, content=body.getvalue(), headers=headers
+        ).content
 
     # --- the service itself ---------------------------------------------------------------------
 

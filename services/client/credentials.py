@@ -70,14 +70,14 @@ def _same_service(one: str, other: str) -> bool:
 
 def _read(path: Path) -> Credentials | None:
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as exc:
         raise CredentialsError(f"{path} cannot be read: {exc.strerror}.") from exc
     try:
-        content = json.loads(text)
-        return Credentials(content["url"], content["api_key"])
+        stored = json.loads(content)
+        return Credentials(stored["url"], stored["api_key"])
     except (ValueError, KeyError, TypeError) as exc:
         raise CredentialsError(
             f"{path} is damaged: it should hold url and api_key. Start `mige serve` again, or set "
