@@ -1,0 +1,139 @@
+"""Accepting a job: job row, first event and idempotency row in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import delete, func, insert, select
+
+from jobs.errors import IdempotencyConflictError, QuotaExceededError
+from jobs.failpoints import fp
+from jobs.ids import new_id
+from jobs.records import JobRecord
+from jobs.serialization import canonical
+from jobs.spec import JobSpec
+from jobs.states import DesiredState, JobState
+from jobs.store.moves import NewEvent, append, now, read_job, status_event
+from jobs.store.rows import JOB_COLUMNS, job_record
+from jobs.tables import idempotency_keys, jobs
+from jobs.writer import Transaction
+
+KEEP_KEYS: Final = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The job, and whether it was there already under the same idempotency key."""
+
+    job: JobRecord
+    replayed: bool
+
+
+def submit(
+    tx: Transaction,
+    spec: JobSpec,
+    *,
+    project: str,
+    actor: str,
+    idempotency_key: str | None,
+    fingerprint: str | None,
+    max_queued: int,
+) -> Submission:
+    """Store a job, or find the one that this key stored before.
+
+    On PostgreSQL two first uses of a key at once end in an integrity error for one of them, and
+    its retry finds the job of the other; on SQLite there is one writer.
+
+    Raises:
+        IdempotencyConflictError: the key came with another body before.
+        QuotaExceededError: the project has `max_queued` jobs waiting.
+    """
+    body = spec.resolved().model_dump(mode="json")
+    fingerprint = fingerprint or hashlib.sha256(canonical(body)).hexdigest()
+    if idempotency_key is not None:
+        earlier = _earlier(tx, project, idempotency_key, fingerprint)
+        if earlier is not None:
+            return Submission(earlier, replayed=True)
+    _check_quota(tx, project, max_queued)
+    job_id = new_id("job")
+    _insert_job(tx, job_id, project, spec, body)
+    if idempotency_key is not None:
+        tx.connection.execute(
+            insert(idempotency_keys).values(
+                project=project,
+                key=idempotency_key,
+                fingerprint=fingerprint,
+                job_id=job_id,
+                created_at=now(),
+            )
+        )
+    row = read_job(tx, job_id)
+    created = NewEvent(kind="job.created", data={"actor": actor, "name": spec.name})
+    append(tx, job_id, [created, status_event(None, row, actor=actor)], queue=True)
+    fp("submit.before_commit")
+    return Submission(_record(tx, job_id), replayed=False)
+
+
+def forget_old_keys(tx: Transaction) -> int:
+    """Drop idempotency keys that are older than `KEEP_KEYS`; how many."""
+    return tx.connection.execute(
+        delete(idempotency_keys).where(idempotency_keys.c.created_at < now() - KEEP_KEYS)
+    ).rowcount
+
+
+def _earlier(tx: Transaction, project: str, key: str, fingerprint: str) -> JobRecord | None:
+    row = tx.connection.execute(
+        select(idempotency_keys.c.job_id, idempotency_keys.c.fingerprint).where(
+            idempotency_keys.c.project == project, idempotency_keys.c.key == key
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != fingerprint:
+        raise IdempotencyConflictError(key)
+    return _record(tx, row.job_id)
+
+
+def _check_quota(tx: Transaction, project: str, max_queued: int) -> None:
+    queued = tx.connection.execute(
+        select(func.count())
+        .select_from(jobs)
+        .where(jobs.c.project == project, jobs.c.state == JobState.QUEUED)
+    ).scalar_one()
+    if queued >= max_queued:
+        raise QuotaExceededError(
+            f"The project has {queued} queued jobs; {max_queued} is the most.",
+            "Wait until some have run, or cancel some.",
+        )
+
+
+def _insert_job(
+    tx: Transaction, job_id: str, project: str, spec: JobSpec, body: dict[str, object]
+) -> None:
+    tx.connection.execute(
+        insert(jobs).values(
+            id=job_id,
+            project=project,
+            name=spec.name,
+            objective=spec.objective.kind,
+            spec=body,
+            state=JobState.QUEUED,
+            desired_state=DesiredState.RUNNING,
+            fence=0,
+            hb_seq=0,
+            attempts=0,
+            failures=0,
+            max_attempts=spec.retry.max_attempts,
+            last_event_seq=0,
+            version=1,
+            created_at=now(),
+            updated_at=now(),
+        )
+    )
+
+
+def _record(tx: Transaction, job_id: str) -> JobRecord:
+    return job_record(tx.connection.execute(select(*JOB_COLUMNS).where(jobs.c.id == job_id)).one())
