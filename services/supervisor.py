@@ -163,6 +163,8 @@ class Supervisor:
 
     def _drain(self, api: ApiProcess, signals: socket.socket) -> None:
         """Let the API finish its requests; a second Ctrl-C or the end of the grace kills it."""
+        if self._stops_asked:
+            self._say("stopping (Ctrl-C again: at once)")
         api.ask_to_end()
         asked, deadline = self._stops_asked, time.monotonic() + self._options.api_grace_s
         while api.exit_code() is None:
