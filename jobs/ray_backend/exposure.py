@@ -8,10 +8,11 @@ import ipaddress
 
 import grpc
 import psutil
-from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
 from jobs.errors import SettingsError
 
+# A call that tells what the cluster is made of; its request has no required field.
+_CALL = "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo"
 _REMEDY = (
     "Do not use this head: check that nothing overrides RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH or "
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER, and that Ray is the pinned version."
@@ -25,9 +26,9 @@ def check_token_is_asked(address: str, *, timeout_s: float = 10.0) -> None:
         SettingsError: the call was answered, or failed for a reason other than the missing token.
     """
     with grpc.insecure_channel(address) as channel:
-        stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        call = channel.unary_unary(_CALL)
         try:
-            stub.GetAllNodeInfo(gcs_service_pb2.GetAllNodeInfoRequest(), timeout=timeout_s)
+            call(b"", timeout=timeout_s)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAUTHENTICATED:
                 return

@@ -74,7 +74,7 @@ def _keep(options: KeeperOptions, ready: int) -> None:
 
     from jobs.ray_backend.exposure import check_listeners, check_token_is_asked
 
-    context = ray.init(
+    ray.init(
         address="local",
         num_cpus=options.num_cpus,
         resources={STANDBY_RESOURCE: _STANDBY_SLOTS},
@@ -87,7 +87,7 @@ def _keep(options: KeeperOptions, ready: int) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())  # after ray.init, which sets its own
     try:
-        address = str(context.address_info["gcs_address"])
+        address = ray.get_runtime_context().gcs_address
         check_token_is_asked(address)
         check_listeners()
         write_state(

@@ -1,6 +1,7 @@
-"""Who is still there: processes told apart by number *and* start time, so none is mistaken."""
+"""Processes: told apart by number *and* start time, ended, counted, and where their output goes."""
 
 import os
+import sys
 from pathlib import Path
 
 import psutil
@@ -17,10 +18,8 @@ def runs(pid: int, create_time: float) -> bool:
     """Whether the process `pid` that started at `create_time` still runs (a zombie does not)."""
     try:
         process = psutil.Process(pid)
-        return (
-            abs(process.create_time() - create_time) < _SAME_START_S
-            and process.status() != psutil.STATUS_ZOMBIE
-        )
+        is_same = abs(process.create_time() - create_time) < _SAME_START_S
+        return bool(is_same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
@@ -45,6 +44,16 @@ def terminate(pid: int, create_time: float, *, grace_s: float) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(alive, timeout=5.0)
+
+
+def redirect_output(log_file: Path) -> None:
+    """From now on what this process says, libraries in C included, is appended to `log_file`."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
 
 
 class UserRegistry:
