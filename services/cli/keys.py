@@ -92,8 +92,7 @@ def _local_store() -> Iterator[Store]:
     from services.settings import load_settings
 
     settings = load_settings()
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = open_store(settings.database)
+    store = open_store(settings.database, home=settings.home)
     try:
         yield store
     finally:

@@ -1,0 +1,27 @@
+"""One job through Ray Train with two workers, as a person would run it."""
+
+import numpy as np
+import pytest
+
+import mige
+from jobs.data import load_data
+from jobs.spec import DigitsDataSpec
+from tests.e2e.running_service import running, tiny_job
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(300)]
+
+
+def test_two_workers_of_ray_train_make_one_encoder_that_can_be_used(tmp_path):
+    import torch
+
+    with running(tmp_path / "home") as service:
+        client = service.client
+        job = client.submit(tiny_job(backend="ray_train", num_workers=2))
+        job = client.wait(job["id"], timeout_s=240)
+        assert job["status"] == "succeeded", client.logs(job["id"])
+        encoder = client.encoder(job["encoder_id"])
+        assert encoder["evaluation"]["linear_probe@1"]["trained"] > 0.5
+        directory = client.download(job["encoder_id"], tmp_path / "encoder")
+        images = load_data(DigitsDataSpec(kind="digits"), None).x_test[:10]
+        here = mige.load_encoder(directory).embed(torch.from_numpy(images)).numpy()
+        np.testing.assert_allclose(client.embed(job["encoder_id"], images), here, atol=1e-5)
