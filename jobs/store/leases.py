@@ -38,6 +38,7 @@ class Lease:
     project: str
     fence: int
     hb_seq: int
+    claim_hb_seq: int  # what `hb_seq` was when the attempt began: equal until its first heartbeat
     state: JobState
     desired: DesiredState
     spec: Mapping[str, Any]
@@ -47,18 +48,24 @@ class Lease:
 def active(connection: Connection) -> list[Lease]:
     """Every job that an attempt holds, oldest first."""
     query = (
-        select(jobs, attempts.c.started_at.label("attempt_started_at"))
+        select(
+            jobs,
+            attempts.c.started_at.label("attempt_started_at"),
+            attempts.c.hb_seq.label("claim_hb_seq"),
+        )
         .join(attempts, and_(attempts.c.job_id == jobs.c.id, attempts.c.fence == jobs.c.fence))
         .where(jobs.c.owner.is_not(None))
         .order_by(jobs.c.seq)
     )
-    return [_lease(row, row.attempt_started_at) for row in connection.execute(query)]
+    return [
+        _lease(row, row.attempt_started_at, row.claim_hb_seq) for row in connection.execute(query)
+    ]
 
 
 def claimable(connection: Connection, limit: int) -> list[Lease]:
     """The head of the queue: jobs that may start now, in the order in which they came."""
     query = select(jobs).where(_claimable(now())).order_by(jobs.c.seq).limit(limit)
-    return [_lease(row, None) for row in connection.execute(query)]
+    return [_lease(row, None, row.hb_seq) for row in connection.execute(query)]
 
 
 def claim(tx: Transaction, job_id: str, *, owner: str) -> Lease | None:
@@ -97,7 +104,7 @@ def claim(tx: Transaction, job_id: str, *, owner: str) -> Lease | None:
     begun = NewEvent(kind="attempt.started", fence=row.fence, data={"owner": owner})
     append(tx, job_id, [begun, status_event(before, row, actor="system")], queue=True)
     fp("claim.before_commit")
-    return _lease(row, started)
+    return _lease(row, started, row.hb_seq)
 
 
 def end(tx: Transaction, job_id: str, fence: int, result: Exit) -> JobState:
@@ -196,12 +203,13 @@ def _claimable(at: datetime) -> ColumnElement[bool]:
     return and_(jobs.c.state == JobState.QUEUED, jobs.c.desired_state == DesiredState.RUNNING, due)
 
 
-def _lease(row: Row[Any], attempt_started_at: datetime | None) -> Lease:
+def _lease(row: Row[Any], attempt_started_at: datetime | None, claim_hb_seq: int) -> Lease:
     return Lease(
         job_id=row.id,
         project=row.project,
         fence=row.fence,
         hb_seq=row.hb_seq,
+        claim_hb_seq=claim_hb_seq,
         state=JobState(row.state),
         desired=DesiredState(row.desired_state),
         spec=row.spec,

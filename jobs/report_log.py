@@ -1,0 +1,44 @@
+"""Reads the reports that an attempt left on this host and nobody forwarded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from jobs.artifacts import open_regular
+from jobs.errors import ArtifactInvalidError
+from jobs.wire import Report, ReportBatch
+
+_BATCH: Final = 500
+_LINE_LIMIT_BYTES: Final = 1 << 20
+
+
+def read_batches(path: Path, first: int) -> Iterator[ReportBatch]:
+    """The whole lines of a `reports.jsonl` from line `first` on, some at a time.
+
+    A line that is not a report becomes one that says so: lines keep their numbers. A last line
+    without an end is left out.
+    """
+    try:
+        with open_regular(path) as file:
+            lines = islice(iter(lambda: file.readline(_LINE_LIMIT_BYTES), b""), first, None)
+            reports = (_report(line) for line in lines if line.endswith(b"\n"))
+            while batch := tuple(islice(reports, _BATCH)):
+                yield ReportBatch(first=first, reports=batch)
+                first += len(batch)
+    except ArtifactInvalidError:
+        return  # the attempt ended before it reported anything
+
+
+def _report(line: bytes) -> Report:
+    try:
+        return Report.model_validate_json(line)
+    except ValidationError:
+        return Report(
+            kind="diagnostic.unreadable", at=datetime.now(UTC), data={"size_bytes": len(line)}
+        )
