@@ -1,0 +1,1 @@
+"""HTTP paths: one module per resource. A handler parses, calls one function, returns."""
