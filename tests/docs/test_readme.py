@@ -1,5 +1,6 @@
 """What the README shows is run, and what a person can set or meet is in it."""
 
+import ast
 import inspect
 import json
 import re
@@ -41,9 +42,9 @@ def test_the_python_example_of_the_library_runs_and_gives_a_gradient():
 
 def test_the_job_in_the_client_example_is_a_valid_spec():
     (example,) = (b for b in blocks("python") if "client.submit" in b)
-    literal = re.search(r"client\.submit\((\{.*?\n    \})\)", example, flags=re.DOTALL)
-    assert literal is not None
-    JobSpec.model_validate_json(json.dumps(eval(literal.group(1))))
+    calls = (n for n in ast.walk(ast.parse(example)) if isinstance(n, ast.Call))
+    (submit,) = (c for c in calls if getattr(c.func, "attr", "") == "submit")
+    JobSpec.model_validate_json(json.dumps(ast.literal_eval(submit.args[0])))
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
