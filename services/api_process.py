@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from services.process_tree import end_processes, record_process, recorded_process
+from jobs.processes import end_group, is_running, start_mark
 
 _STATE_FILE = "api.json"
 _PROBE_TIMEOUT_S = 1.0
@@ -33,7 +34,8 @@ class ApiProcess:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        record_process(home / _STATE_FILE, self._process.pid)
+        state = {"pid": self._process.pid, "mark": start_mark(self._process.pid)}
+        (home / _STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
 
     def exit_code(self) -> int | None:
         """The exit status; None while it runs."""
@@ -69,15 +71,30 @@ def is_ready(host: str, port: int) -> bool:
         connection.close()
 
 
+def api_pid(home: Path) -> int | None:
+    """The pid of the API process of this home, whoever started it; None if there is none."""
+    found = _recorded(home)
+    return None if found is None else found[0]
+
+
 def end_orphan(home: Path, grace_s: float) -> int | None:
     """End the API process of a supervisor that was killed.
 
     Returns:
         Its pid; None if there was none.
     """
-    process = recorded_process(home / _STATE_FILE)
-    if process is None:
+    found = _recorded(home)
+    if found is None:
         return None
-    pid: int = process.pid
-    end_processes([process], grace_s)
+    pid, mark = found
+    end_group(pid, mark, grace_s=grace_s)
     return pid
+
+
+def _recorded(home: Path) -> tuple[int, str] | None:
+    try:
+        state = json.loads((home / _STATE_FILE).read_bytes())
+        pid, mark = state["pid"], state["mark"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # no service yet, or one that ended while it wrote this
+    return (pid, mark) if isinstance(mark, str) and is_running(pid, mark) else None

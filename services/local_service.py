@@ -13,9 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from services.api_process import is_ready
+from services.api_process import api_pid, end_orphan, is_ready
 from services.client import Client, Credentials, find_credentials
-from services.process_tree import end_processes, recorded_process
 
 _HOST = "127.0.0.1"
 
@@ -66,8 +65,7 @@ class LocalService:
     @property
     def api_pid(self) -> int | None:
         """The API process's id; None while there is none."""
-        process = recorded_process(self.home / "api.json")
-        return None if process is None else process.pid
+        return api_pid(self.home)
 
     def credentials(self) -> Credentials:
         """URL and bootstrap key."""
@@ -125,9 +123,7 @@ class LocalService:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        api = recorded_process(self.home / "api.json")
-        if api is not None:  # the supervisor was killed, not asked
-            end_processes([api], 5.0)
+        end_orphan(self.home, 5.0)  # there is one if the supervisor was killed
 
     def output(self, num_lines: int = 30) -> str:
         """The last lines it printed."""

@@ -13,6 +13,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,6 @@ from jobs.errors import SettingsError
 from jobs.run_directory import run_directories
 from services.api_process import ApiProcess, api_command, end_orphan, is_ready
 from services.home_lock import home_lock
-from services.process_tree import end_processes, recorded_process
 
 EXIT_MISCONFIGURED = 2
 """Exit status of an API process that cannot work as it is set up: another would do the same."""
@@ -176,15 +176,22 @@ class Supervisor:
 
     def _end_the_rest(self) -> None:
         """End the runners, then the cluster; a next start reads how they ended."""
-        runners = [
-            process
-            for run in run_directories(self._options.home / "storage")
-            if (process := recorded_process(run.process_file)) is not None
+        # Slow to import, and needed only now: the API process starts the sooner.
+        from jobs.executors.local_process import LocalProcess
+
+        storage = self._options.home / "storage"
+        executor = LocalProcess(storage)
+        active = [
+            run
+            for run in run_directories(storage)
+            if executor.observe(run.job_id, run.fence).status == "running"
         ]
-        if runners:
-            self._say(f"saving the state of {len(runners)} running job(s); a next start goes on")
-            impatient = self._stops_asked > 1
-            end_processes(runners, 0.0 if impatient else self._options.runner_grace_s)
+        if active:
+            self._say(f"saving the state of {len(active)} running job(s); a next start goes on")
+            grace_s = 0.0 if self._stops_asked > 1 else self._options.runner_grace_s
+            with ThreadPoolExecutor(len(active)) as pool:  # all at once: one grace for all
+                for run in active:
+                    pool.submit(executor.stop, run.job_id, run.fence, grace_s=grace_s)
         self._stop_cluster()
 
     def _sleep(self, seconds: float, signals: socket.socket) -> bool:

@@ -1,14 +1,16 @@
 """A whole service on a home of its own, and what the tests do with it again and again."""
 
+import json
 import os
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
 
+import psutil
+
 from jobs.run_directory import run_directories
 from services.local_service import LocalService
-from services.process_tree import recorded_process
 
 TINY = {
     "name": "tiny",
@@ -64,9 +66,10 @@ class Running:
         )
 
     def runner(self, job_id):
-        """The process of the job's last attempt; None if it has ended."""
+        """The process of the job's last attempt."""
         runs = [r for r in run_directories(self.service.home / "storage") if r.job_id == job_id]
-        return recorded_process(runs[-1].process_file) if runs else None
+        recorded = json.loads(runs[-1].process_file.read_text())
+        return psutil.Process(recorded["pid"])
 
     def at_step(self, job_id, step):
         """Wait until a job has trained so far."""

@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from jobs.errors import SettingsError
+from jobs.processes import start_mark
 from jobs.run_directory import RunDirectory
+from services.api_process import api_pid, end_orphan
 from services.home_lock import home_lock
-from services.process_tree import end_processes, record_process, recorded_process
 from services.supervisor import Backoff, ServeOptions, Supervisor
 
 DRIVER = """
@@ -29,7 +30,7 @@ def say(text):
 home, port, api = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 options = ServeOptions(
     home=home, host="127.0.0.1", port=port, environment={"PORT": str(port)},
-    command=(sys.executable, "-c", api), api_grace_s=2.0, runner_grace_s=2.0,
+    command=(sys.executable, "-c", api), api_grace_s=2.0, runner_grace_s=1.0,
 )
 sys.exit(Supervisor(options, say=say, stop_cluster=lambda: say("cluster stopped")).run())
 """
@@ -86,7 +87,7 @@ class Served:
         return self.output.read_text().count(text) >= times
 
     def api(self):
-        return recorded_process(self.home / "api.json")
+        return psutil.Process(api_pid(self.home))
 
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)
@@ -106,8 +107,7 @@ def serve(tmp_path):
         if served.process.poll() is None:
             served.process.kill()
             served.process.wait()
-        if (api := served.api()) is not None:
-            api.kill()
+        end_orphan(served.home, 0.0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -188,40 +188,37 @@ def start_runner(home, code):
     )
     assert runner.stdout.readline() == b"ready\n"
     runner.stdout.close()
-    record_process(run.process_file, runner.pid)
+    run.attempt_file.touch()
+    record = {"pid": runner.pid, "mark": start_mark(runner.pid)}
+    run.process_file.write_text(json.dumps(record))
     return runner
 
 
-def test_what_does_not_end_is_killed_with_its_children():
-    code = (
-        "import signal, subprocess, sys\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "child = subprocess.Popen(['sleep', '60'])\n"
-        "print(child.pid, flush=True)\n"
-        "child.wait()\n"
-    )
-    leader = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    child = psutil.Process(int(leader.stdout.readline()))
-    leader.stdout.close()
-    end_processes([psutil.Process(leader.pid)], 0.1)
-    assert leader.wait(5) == -signal.SIGKILL
-    wait_until(lambda: gone(child))
+def test_a_runner_that_does_not_save_in_time_is_killed(serve):
+    served = serve()
+    wait_until(lambda: served.said("mige is ready"))
+    runner = start_runner(served.home, "import time; time.sleep(60)")
+    assert served.stop() == 0
+    assert runner.wait(5) == -signal.SIGKILL
 
 
-def test_a_process_that_only_has_the_same_number_is_left_alone(tmp_path):
-    file = tmp_path / "process.json"
-    record_process(file, os.getpid())
-    assert recorded_process(file).pid == os.getpid()
-    state = json.loads(file.read_text())
-    file.write_text(json.dumps({**state, "create_time": state["create_time"] - 60}))
-    assert recorded_process(file) is None
+def test_a_process_that_only_has_the_pid_of_an_api_process_is_left_alone(serve, tmp_path):
+    bystander = subprocess.Popen(["sleep", "60"])
+    home = tmp_path / "home"
+    home.mkdir()
+    state = {"pid": bystander.pid, "mark": "another boot:1"}
+    (home / "api.json").write_text(json.dumps(state))
+    served = serve()
+    wait_until(lambda: served.said("mige is ready"))
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"pid": "x", "create_time": 1}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"pid": 1, "mark": null}'])
 def test_a_damaged_record_names_no_process(tmp_path, text):
-    file = tmp_path / "process.json"
-    file.write_text(text)
-    assert recorded_process(file) is None
+    (tmp_path / "api.json").write_text(text)
+    assert api_pid(tmp_path) is None
 
 
 def test_a_home_has_one_supervisor_and_the_second_is_told_who_it_is(tmp_path):
