@@ -29,12 +29,10 @@ class Objective(nn.Module, ABC):
     normalizer: nn.Module
 
     @abstractmethod
-    def forward(
-        self, x: Float[Tensor, "n ..."], encoder_output: Float[Tensor, "n out_dim"]
-    ) -> ObjectiveOutput:
+    def forward(self, x: Tensor, encoder_output: Tensor) -> ObjectiveOutput:
         """Compute the loss of one batch.
 
         Args:
-            x: the images that the encoder saw.
-            encoder_output: the encoder's output for them, carrying the gradient.
+            x: the images that the encoder saw, (n, C, H, W), floating point.
+            encoder_output: the encoder's output for them, (n, out_dim), carrying the gradient.
         """

@@ -111,9 +111,7 @@ class MigeInfomax(Objective):
         """
         return estimator.minimum_samples(embedding_dim + (projection_dim or 0))
 
-    def forward(
-        self, x: Float[Tensor, "n ..."], encoder_output: Float[Tensor, "n out_dim"]
-    ) -> ObjectiveOutput:
+    def forward(self, x: Tensor, encoder_output: Tensor) -> ObjectiveOutput:
         """Compute the loss of one batch; see the class.
 
         Raises:

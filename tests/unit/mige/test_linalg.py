@@ -25,7 +25,7 @@ def test_a_singular_matrix_gets_the_smallest_jitter_that_works(dtype):
 
 
 def test_a_matrix_far_from_positive_definite_is_an_error_that_names_it():
-    with pytest.raises(NumericalError, match="the covariance .* is not positive definite"):
+    with pytest.raises(NumericalError, match=r"the covariance .* is not positive definite"):
         cholesky("the covariance", torch.tensor([[1.0, 5.0], [5.0, 1.0]]))
 
 
