@@ -1,0 +1,69 @@
+"""Reads an attempt's `reports.jsonl` as it grows, in batches that the API takes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from jobs.wire import Report, ReportBatch
+
+MAX_BATCH_REPORTS = 200
+MAX_BATCH_BYTES = 256 * 1024
+MAX_BATCH_KEYS = 1500  # the API refuses bodies of more than 2,000
+
+
+class ReportTail:
+    """The lines that nobody has acknowledged yet.
+
+    A line counts once its newline is there. A line that is no report (a full disk cut one short)
+    becomes a `diagnostic.unreadable` report, for line numbers must not shift.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0  # of the first line that is not acknowledged
+        self._first = 0  # its number
+
+    def next_batch(self) -> ReportBatch | None:
+        """The next lines, the same ones until they are acknowledged; None if there are none."""
+        lines = self._next_lines()
+        if not lines:
+            return None
+        return ReportBatch(first=self._first, reports=tuple(_parsed(line) for line in lines))
+
+    def acknowledge(self, lines: int) -> None:
+        """All lines before number `lines` are stored."""
+        for line in self._next_lines()[: max(0, lines - self._first)]:
+            self._offset += len(line)
+            self._first += 1
+
+    def _next_lines(self) -> list[bytes]:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read(MAX_BATCH_BYTES)
+        except FileNotFoundError:
+            return []
+        lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+        if not lines and len(content) == MAX_BATCH_BYTES:
+            raise ValueError(f"line {self._first} of {self._path.name} has no end")
+        return lines[: _num_within_limits(lines)]
+
+
+def _num_within_limits(lines: list[bytes]) -> int:
+    keys = 0
+    for number, line in enumerate(lines[:MAX_BATCH_REPORTS]):
+        keys += line.count(b'":')  # at least as many as there are keys
+        if keys > MAX_BATCH_KEYS and number > 0:
+            return number
+    return min(len(lines), MAX_BATCH_REPORTS)
+
+
+def _parsed(line: bytes) -> Report:
+    try:
+        return Report.model_validate_json(line)
+    except ValidationError:
+        text = line[:200].decode("utf-8", "replace")
+        return Report(kind="diagnostic.unreadable", at=datetime.now(UTC), data={"line": text})
