@@ -10,7 +10,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, insert, select, update
 
 from jobs.errors import NotFoundError
 from jobs.ids import new_id
@@ -21,6 +21,7 @@ from jobs.tables import api_keys
 from jobs.writer import Transaction
 
 _TOKEN: Final = re.compile(r"mige_([0-9a-f]{32})_([0-9a-f]{64})")
+_FIND: Final = select(api_keys).where(api_keys.c.id == bindparam("key_id"))
 _NOBODY: Final = hashlib.sha256(b"").hexdigest()
 
 
@@ -60,9 +61,7 @@ def authenticate(connection: Connection, token: str, at: datetime) -> ApiKeyReco
     match = _TOKEN.fullmatch(token)
     if match is None:
         return None
-    row = connection.execute(
-        select(api_keys).where(api_keys.c.id == f"key_{match.group(1)}")
-    ).one_or_none()
+    row = connection.execute(_FIND, {"key_id": f"key_{match.group(1)}"}).one_or_none()
     stored = _NOBODY if row is None else row.secret_sha256
     matches = hmac.compare_digest(stored, _digest(match.group(2)))
     if row is None or not matches or row.revoked:

@@ -9,16 +9,25 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Row, and_, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, insert, select, update
 
-from jobs.errors import NotFoundError, StaleFenceError
+from jobs.errors import NotFoundError
 from jobs.ids import new_id
 from jobs.states import ACTIVE_STATES, NEXT_STATES, DesiredState, JobState, public_status
 from jobs.tables import events, jobs
 from jobs.writer import Transaction
+
+_INSERT_EVENTS: Final = insert(events)
+_NUMBER_EVENTS: Final = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"))
+    .values(last_event_seq=jobs.c.last_event_seq + bindparam("count"))
+    .returning(jobs.c.last_event_seq)
+)
+_READ_JOB: Final = select(jobs).with_for_update()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +88,16 @@ def append(tx: Transaction, job_id: str, new: Sequence[NewEvent], *, queue: bool
     """
     if not new:
         return
-    last = tx.connection.execute(
-        update(jobs)
-        .where(jobs.c.id == job_id)
-        .values(last_event_seq=jobs.c.last_event_seq + len(new))
-        .returning(jobs.c.last_event_seq)
-    ).scalar_one()
+    numbers = {"job": job_id, "count": len(new)}
+    last = tx.connection.execute(_NUMBER_EVENTS, numbers).scalar_one()
+    insert_events(tx, job_id, new, first=last - len(new) + 1)
+    tx.touch(job_id, queue=queue)
+
+
+def insert_events(tx: Transaction, job_id: str, new: Sequence[NewEvent], *, first: int) -> None:
+    """Store events under the numbers from `first` on, which the caller took from the job row."""
     tx.connection.execute(
-        insert(events),
+        _INSERT_EVENTS,
         [
             {
                 "job_id": job_id,
@@ -97,10 +108,9 @@ def append(tx: Transaction, job_id: str, new: Sequence[NewEvent], *, queue: bool
                 "at": event.at or now(),
                 "data": dict(event.data),
             }
-            for seq, event in enumerate(new, start=last - len(new) + 1)
+            for seq, event in enumerate(new, start=first)
         ],
     )
-    tx.touch(job_id, queue=queue)
 
 
 def status_event(
@@ -135,26 +145,12 @@ def read_job(tx: Transaction, job_id: str, *, project: str | None = None) -> Row
     Raises:
         NotFoundError: no such job in this project.
     """
-    query = select(jobs).where(jobs.c.id == job_id).with_for_update()
+    query = _READ_JOB.where(jobs.c.id == job_id)
     if project is not None:
         query = query.where(jobs.c.project == project)
     row = tx.connection.execute(query).one_or_none()
     if row is None:
         raise NotFoundError("job", job_id)
-    return row
-
-
-def read_held(tx: Transaction, job_id: str, fence: int) -> Row[Any]:
-    """The row of a job whose active attempt is `fence`, locked.
-
-    Raises:
-        StaleFenceError: another attempt is active, or none.
-    """
-    row = tx.connection.execute(
-        select(jobs).where(holds(job_id, fence)).with_for_update()
-    ).one_or_none()
-    if row is None:
-        raise StaleFenceError(job_id, fence)
     return row
 
 

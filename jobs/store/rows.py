@@ -38,7 +38,15 @@ ENCODER_COLUMNS: Final = tuple(encoders.c)
 
 def job_record(row: Row[Any]) -> JobRecord:
     """A row of `JOB_COLUMNS`."""
-    values = row._asdict()
+    return _job_record(row._asdict())
+
+
+def whole_job_record(row: Row[Any]) -> JobRecord:
+    """A row of all columns of `jobs`."""
+    return _job_record({column.name: row._mapping[column] for column in JOB_COLUMNS})
+
+
+def _job_record(values: dict[str, Any]) -> JobRecord:
     progress = values.pop("progress")
     return JobRecord(
         **values

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Row, bindparam, delete, func, insert, select
 
 from jobs.errors import IdempotencyConflictError, QuotaExceededError
 from jobs.failpoints import fp
@@ -16,12 +16,23 @@ from jobs.records import JobRecord
 from jobs.serialization import canonical
 from jobs.spec import JobSpec
 from jobs.states import DesiredState, JobState
-from jobs.store.moves import NewEvent, append, now, read_job, status_event
-from jobs.store.rows import JOB_COLUMNS, job_record
+from jobs.store.moves import NewEvent, insert_events, now, status_event
+from jobs.store.rows import JOB_COLUMNS, job_record, whole_job_record
 from jobs.tables import idempotency_keys, jobs
 from jobs.writer import Transaction
 
 KEEP_KEYS: Final = timedelta(days=7)
+# Built once: putting statements together costs more than running them.
+_INSERT_JOB: Final = insert(jobs).returning(*jobs.c)
+_INSERT_KEY: Final = insert(idempotency_keys)
+_FIND_KEY: Final = select(idempotency_keys.c.job_id, idempotency_keys.c.fingerprint).where(
+    idempotency_keys.c.project == bindparam("project"), idempotency_keys.c.key == bindparam("key")
+)
+_COUNT_QUEUED: Final = (
+    select(func.count())
+    .select_from(jobs)
+    .where(jobs.c.project == bindparam("project"), jobs.c.state == JobState.QUEUED)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +69,16 @@ def submit(
         if earlier is not None:
             return Submission(earlier, replayed=True)
     _check_quota(tx, project, max_queued)
-    job_id = new_id("job")
-    _insert_job(tx, job_id, project, spec, body)
+    row = _insert_job(tx, project, spec, body)
     if idempotency_key is not None:
-        tx.connection.execute(
-            insert(idempotency_keys).values(
-                project=project,
-                key=idempotency_key,
-                fingerprint=fingerprint,
-                job_id=job_id,
-                created_at=now(),
-            )
-        )
-    row = read_job(tx, job_id)
+        key = {"project": project, "key": idempotency_key, "fingerprint": fingerprint}
+        made = {"job_id": row.id, "created_at": row.created_at}
+        tx.connection.execute(_INSERT_KEY, key | made)
     created = NewEvent(kind="job.created", data={"actor": actor, "name": spec.name})
-    append(tx, job_id, [created, status_event(None, row, actor=actor)], queue=True)
+    insert_events(tx, row.id, [created, status_event(None, row, actor=actor)], first=1)
+    tx.touch(row.id, queue=True)
     fp("submit.before_commit")
-    return Submission(_record(tx, job_id), replayed=False)
+    return Submission(whole_job_record(row), replayed=False)
 
 
 def forget_old_keys(tx: Transaction) -> int:
@@ -85,24 +89,17 @@ def forget_old_keys(tx: Transaction) -> int:
 
 
 def _earlier(tx: Transaction, project: str, key: str, fingerprint: str) -> JobRecord | None:
-    row = tx.connection.execute(
-        select(idempotency_keys.c.job_id, idempotency_keys.c.fingerprint).where(
-            idempotency_keys.c.project == project, idempotency_keys.c.key == key
-        )
-    ).one_or_none()
+    row = tx.connection.execute(_FIND_KEY, {"project": project, "key": key}).one_or_none()
     if row is None:
         return None
     if row.fingerprint != fingerprint:
         raise IdempotencyConflictError(key)
-    return _record(tx, row.job_id)
+    job = tx.connection.execute(select(*JOB_COLUMNS).where(jobs.c.id == row.job_id)).one()
+    return job_record(job)
 
 
 def _check_quota(tx: Transaction, project: str, max_queued: int) -> None:
-    queued = tx.connection.execute(
-        select(func.count())
-        .select_from(jobs)
-        .where(jobs.c.project == project, jobs.c.state == JobState.QUEUED)
-    ).scalar_one()
+    queued = tx.connection.execute(_COUNT_QUEUED, {"project": project}).scalar_one()
     if queued >= max_queued:
         raise QuotaExceededError(
             f"The project has {queued} queued jobs; {max_queued} is the most.",
@@ -110,30 +107,24 @@ def _check_quota(tx: Transaction, project: str, max_queued: int) -> None:
         )
 
 
-def _insert_job(
-    tx: Transaction, job_id: str, project: str, spec: JobSpec, body: dict[str, object]
-) -> None:
-    tx.connection.execute(
-        insert(jobs).values(
-            id=job_id,
-            project=project,
-            name=spec.name,
-            objective=spec.objective.kind,
-            spec=body,
-            state=JobState.QUEUED,
-            desired_state=DesiredState.RUNNING,
-            fence=0,
-            hb_seq=0,
-            attempts=0,
-            failures=0,
-            max_attempts=spec.retry.max_attempts,
-            last_event_seq=0,
-            version=1,
-            created_at=now(),
-            updated_at=now(),
-        )
-    )
-
-
-def _record(tx: Transaction, job_id: str) -> JobRecord:
-    return job_record(tx.connection.execute(select(*JOB_COLUMNS).where(jobs.c.id == job_id)).one())
+def _insert_job(tx: Transaction, project: str, spec: JobSpec, body: dict[str, object]) -> Row[Any]:
+    at = now()
+    values = {
+        "id": new_id("job"),
+        "project": project,
+        "name": spec.name,
+        "objective": spec.objective.kind,
+        "spec": body,
+        "state": JobState.QUEUED,
+        "desired_state": DesiredState.RUNNING,
+        "fence": 0,
+        "hb_seq": 0,
+        "attempts": 0,
+        "failures": 0,
+        "max_attempts": spec.retry.max_attempts,
+        "last_event_seq": 2,  # its first two events
+        "version": 1,
+        "created_at": at,
+        "updated_at": at,
+    }
+    return tx.connection.execute(_INSERT_JOB, values).one()
