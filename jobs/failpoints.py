@@ -41,6 +41,9 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "cancel.after_commit": "a cancel is stored, nobody was told",
         "reap.before_commit": "an expired attempt is not ended yet",
         "reap.after_commit": "an expired attempt is ended, its runner was not stopped",
+        "ckpt.mid_write": "one file of a checkpoint is written",
+        "ckpt.after_file_before_manifest": "its files are written, its manifest is not",
+        "ckpt.after_manifest": "a checkpoint is whole, older ones are not deleted",
         "gc.mid": "one object is in the trash, others are not",
         "migrate.mid": "the tables are made, the revision is not written",
     }
