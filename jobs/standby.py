@@ -80,6 +80,7 @@ class StandbyPool:
         num_cpus: int,
         refill_after_s: float = 10.0,
         idle_s: float = 1800.0,
+        min_available_bytes: int = 3 * 2**30,
         command: tuple[str, ...] = (sys.executable, "-m", "jobs.runner", "--standby"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,6 +94,8 @@ class StandbyPool:
             refill_after_s: how long after one was used the next is got ready; getting ready takes
                 the processors that the job's own start needs.
             idle_s: a runner that waited for so long ends; the next job starts cold.
+            min_available_bytes: no runner is got ready while less memory is available; it and its
+                worker take about 1.8 GB.
             command: what starts a waiting runner.
             clock: monotonic seconds.
         """
@@ -100,6 +103,7 @@ class StandbyPool:
         self._environment = dict(environment)
         self._cold, self._num_cpus = cold, num_cpus
         self._refill_after_s, self._idle_s = refill_after_s, idle_s
+        self._min_available_bytes = min_available_bytes
         self._command, self._clock = command, clock
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -142,8 +146,7 @@ class StandbyPool:
             now = self._clock()
             self._busy = [(p, cpus) for p, cpus in self._busy if p.poll() is None]
             if self._waiting is None:
-                has_room = sum(cpus for _, cpus in self._busy) < self._num_cpus
-                if self._is_wanted and has_room and now >= self._not_before:
+                if self._is_wanted and now >= self._not_before and self._has_room():
                     self._waiting = self._start_one(now)
             elif self._waiting.process.poll() is not None:
                 self._pause_after_failure(self._waiting, now)
@@ -165,6 +168,11 @@ class StandbyPool:
                 log.exception("standby.failed")
             if self._stop.wait(_LOOK_EVERY_S):
                 return
+
+    def _has_room(self) -> bool:
+        is_processor_free = sum(cpus for _, cpus in self._busy) < self._num_cpus
+        available = psutil.virtual_memory().available
+        return bool(is_processor_free and available >= self._min_available_bytes)
 
     def _start_one(self, now: float) -> _Waiting:
         self._log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

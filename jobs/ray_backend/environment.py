@@ -70,6 +70,9 @@ def head_environment(token_file: Path, base: Mapping[str, str]) -> dict[str, str
             "GLOO_SOCKET_IFNAME": loopback_interface(),  # or gloo takes the first it finds
             # Workers that Ray starts ahead do not fit Train's run-time environment: only a cost.
             "RAY_prestart_worker_first_driver": "0",
+            # Before a group is started again the survivors leave their process group; one that
+            # waits for a dead peer never does, and Train would wait 30 s for it.
+            "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",
             "RAY_ROTATION_MAX_BYTES": str(16 * 2**20),
             "RAY_ROTATION_BACKUP_COUNT": "1",
             "PYTHONUNBUFFERED": "1",

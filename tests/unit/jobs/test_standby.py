@@ -180,6 +180,12 @@ def test_no_runner_is_got_ready_while_jobs_take_all_processors(
     until(pool.is_ready)
 
 
+def test_no_runner_is_got_ready_while_memory_is_short(make_pool):
+    pool = make_pool(min_available_bytes=2**60)
+    pool.step()
+    assert pool._waiting is None
+
+
 def test_a_runner_nobody_needs_ends_and_comes_back_with_the_next_job(
     make_pool, attempt_file, tmp_path
 ):
