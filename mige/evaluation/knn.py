@@ -87,8 +87,7 @@ def _neighbor_labels(
 def _vote(neighbors: Int[Tensor, "m k"], num_classes: int) -> Int[Tensor, " m"]:
     """The most frequent label of each row; the earliest one among equally frequent ones."""
     count = neighbors.shape[1]
-    votes = torch.zeros(len(neighbors), num_classes, device=neighbors.device)
     # Each vote weighs 1 and a little more the nearer it is; all the extras together stay below 1.
     extra = 2.0 ** -torch.arange(1.0, count + 1.0, device=neighbors.device) / 2.0
-    votes.scatter_add_(1, neighbors, (1.0 + extra).expand(neighbors.shape))
-    return votes.argmax(1)
+    ballots = torch.nn.functional.one_hot(neighbors, num_classes)  # (m, k, classes)
+    return ((1.0 + extra)[:, None] * ballots).sum(1).argmax(1)

@@ -32,9 +32,8 @@ def median_bandwidth(squared: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
     Source:
         Wen et al., ICLR 2020 (arXiv 2005.01123), the published code `heuristic_kernel_width`.
     """
-    total = squared.numel()
-    rank_from_below = total - max(total // 2, 1) + 1
-    return squared.flatten().kthvalue(rank_from_below).values.sqrt()
+    upper_half = squared.flatten().topk(max(squared.numel() // 2, 1), sorted=False)
+    return upper_half.values.amin().sqrt()
 
 
 def choose_bandwidth(

@@ -154,6 +154,13 @@ def test_damaged_weights_are_refused_with_the_remedy(saved, damage):
         load_encoder(saved)
 
 
+def test_a_header_above_one_mebibyte_is_refused_even_if_it_is_whole(saved):
+    file = saved / WEIGHTS_FILE
+    save_file(load_file(file), file, metadata={"note": "x" * 2**20})
+    with pytest.raises(InvalidInputError, match="more than 1 MiB"):
+        load_encoder(saved)
+
+
 @pytest.mark.parametrize("file", [CONFIG_FILE, WEIGHTS_FILE])
 def test_a_missing_file_is_named(saved, file):
     (saved / file).unlink()

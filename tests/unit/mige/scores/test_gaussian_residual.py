@@ -99,7 +99,11 @@ def test_the_residual_reaches_fresh_queries():
 )
 def test_the_correlation_is_shrunk_only_below_two_samples_per_dimension(n, dim, shrinkage):
     x = torch.randn(n, dim, dtype=torch.float64)
-    assert fit_whitening(x - x.mean(0)).shrinkage == pytest.approx(shrinkage)
+    whitening = fit_whitening(x - x.mean(0))
+    assert whitening.shrinkage == pytest.approx(shrinkage)
+    correlation = torch.corrcoef(x.T)
+    expected = (1 - shrinkage) * correlation + shrinkage * torch.eye(dim, dtype=torch.float64)
+    torch.testing.assert_close(whitening.factor @ whitening.factor.T, expected)
 
 
 def test_whitening_gives_the_identity_covariance_and_pulls_back_by_its_transpose():
