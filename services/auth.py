@@ -78,15 +78,16 @@ class AttemptIdentity:
 
 
 async def authenticated_attempt(
-    request: Request, job_id: str, fence: int, store: StoreDep
+    request: Request, job_id: str, fence: str, store: StoreDep
 ) -> AttemptIdentity:
     """The attempt in the path, if the token is bound to exactly that one."""
     owner = store.verify_attempt_token(bearer_token(request))
     if owner is None:
         raise _unauthorized("This attempt token is not valid.")
-    if owner != (job_id, fence):
+    # The fence stays text until here: a path that does not parse must ask for a token first.
+    if (owner[0], str(owner[1])) != (job_id, fence):
         raise NotFoundError("attempt", f"{job_id}/{fence}")
-    return AttemptIdentity(job_id, fence)
+    return AttemptIdentity(*owner)
 
 
 AttemptDep = Annotated[AttemptIdentity, Depends(authenticated_attempt)]

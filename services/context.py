@@ -18,8 +18,8 @@ class Background(Protocol):
     """What the service needs of the reconciler: `jobs.reconciler.Reconciler` is one."""
 
     @property
-    def last_step_age_s(self) -> float | None:
-        """Seconds since it last looked at the jobs; None before the first time."""
+    def last_step_age_s(self) -> float:
+        """Seconds since it last looked at the jobs."""
 
     def run_forever(self, stop: threading.Event) -> None:
         """Look after the jobs until `stop` is set."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -173,6 +174,8 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
         raise TypeError(type(error))
     code = _CODE_OF_STATUS.get(error.status_code, "request_invalid")
     kind = PROBLEMS[code]
+    if error.status_code == 405:
+        error.headers = {"Allow": ", ".join(sorted(_methods_of(request)))}
     return problem_response(
         request_id_of(request),
         code,
@@ -180,6 +183,15 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
         status=error.status_code,
         headers=error.headers,
     )
+
+
+def _methods_of(request: Request) -> set[str]:
+    """Every method of every route that has this path."""
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.path_regex.match(request.scope["path"]):
+            methods |= route.methods or set()
+    return methods
 
 
 async def _on_validation(request: Request, error: Exception) -> JSONResponse:

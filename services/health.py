@@ -59,8 +59,6 @@ def _check_reconciler(context: ServiceContext) -> CheckView:
     if context.reconciler is None:
         return CheckView(ok=True, detail="not in this process")
     lag = context.reconciler.last_step_age_s
-    if lag is None:
-        return CheckView(ok=False, detail="has not run yet")
     return CheckView(ok=lag < MAX_RECONCILER_LAG_S, detail=f"last step {lag:.1f} s ago")
 
 

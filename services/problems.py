@@ -81,7 +81,15 @@ PROBLEMS: Mapping[str, ProblemKind] = MappingProxyType(
         "objective_infeasible": ProblemKind(
             422, "The objective cannot run with this spec", _SPEC_REMEDY
         ),
+        "infeasible_config": ProblemKind(
+            422, "Parts of the spec do not fit together", _SPEC_REMEDY
+        ),
         "too_large": ProblemKind(422, "The job is too large to run", _SPEC_REMEDY),
+        "invalid_cursor": ProblemKind(
+            422, "The cursor is not one of ours", "Use `next_cursor` of the page before, as it is."
+        ),
+        "unknown_status": ProblemKind(422, "There is no such status", "Use a known status."),
+        "out_of_range": ProblemKind(422, "A number is out of range", "Ask for fewer."),
         "input_invalid": ProblemKind(
             422, "The encoder cannot embed this input", "Send images in the encoder's input shape."
         ),

@@ -15,6 +15,7 @@ from services.metrics import RequestMetrics
 
 _log = structlog.get_logger("services.requests")
 
+_QUIET = ("/v1/attempts/", "/livez", "/readyz")  # asked every few seconds
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -61,7 +62,8 @@ class RequestContext:
         seconds = time.perf_counter() - answer.started
         route, status = _route_of(scope), answer.status or 0
         self._metrics.observe(scope["method"], route, status, seconds)
-        _log.info(
+        quiet = status < 400 and route.startswith(_QUIET)
+        (_log.debug if quiet else _log.info)(
             "http.request",
             request_id=answer.request_id,
             method=scope["method"],

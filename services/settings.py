@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(default=None, description="Default: SQLite in the home.")
     reconciler: bool = Field(default=True, description="Also run jobs, not only answer requests.")
+    standby: bool = Field(
+        default=True, description="Keep one runner ready, so that Ray jobs start at once."
+    )
     lease_ttl_s: float = Field(default=15.0, gt=0, le=3600)
     heartbeat_s: float = Field(default=3.0, gt=0, le=600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -14,6 +14,7 @@ import structlog
 _SECRET = re.compile(r"\b(mige(?:att)?_[A-Za-z0-9]+)_[A-Za-z0-9_-]{16,}")
 _SECRET_FIELDS = frozenset({"authorization", "api_key", "secret", "token", "password"})
 _MAX_TEXT = 16_384
+_CHATTY = ("uvicorn.error", "alembic", "asyncio")  # their news are ours, told once
 
 
 def configure_logging(level: str, stream: TextIO = sys.stderr) -> None:
@@ -45,9 +46,8 @@ def configure_logging(level: str, stream: TextIO = sys.stderr) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def redact_secrets(
