@@ -96,6 +96,7 @@ class LocalService:
         """
         self.port = _free_port()
         started = time.monotonic()
+        self.log.touch(mode=0o600)  # the first start prints the key
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "services.cli.main", "serve"],

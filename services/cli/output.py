@@ -16,10 +16,13 @@ EXIT_FAILED = 1
 EXIT_REJECTED = 2
 EXIT_CANCELLED = 130
 
+_PIPE_WIDTH = 250  # a pipe has none, and what reads it should find a row in a line
+
 
 def console() -> Console:
     """For people, on standard output. Made on each call: tests and pipes replace the stream."""
-    return Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(file=sys.stdout, soft_wrap=True, highlight=False, width=width)
 
 
 def errors() -> Console:
@@ -42,14 +45,12 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: 
     """A table; `empty` where there is no row."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "ID")
     count = 0
     for count, row in enumerate(rows, start=1):  # noqa: B007  (the count is used after the loop)
         table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
     if count:
-        # A pipe has no width: never fold there.
-        wide = console()
-        wide.print(table, width=None if wide.is_terminal else 250)
+        console().print(table)
     else:
         errors().print(empty)
 

@@ -91,7 +91,7 @@ def detail_of(job: Mapping[str, Any]) -> str:
     ]
     if progress.get("loss") is not None:
         parts.append(f"loss {progress['loss']:.3g}")
-    if progress.get("eta_seconds") is not None and job["status"] == "running":
+    if progress.get("eta_seconds") is not None and stage_of(job) == "training":
         minutes, seconds = divmod(round(progress["eta_seconds"]), 60)
         parts.append(f"ETA {minutes}:{seconds:02d}")
     return "  ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,8 @@ def serve(
     """Run the service on this machine until Ctrl-C.
 
     Restarts the API process if it dies. Ctrl-C ends everything that was started; running jobs save
-    their state and go on at the next start. A second Ctrl-C does not wait for that.
+    their state and go on at the next start. A second Ctrl-C does not wait for that. On a terminal
+    only warnings are shown; MIGE_LOG_LEVEL=info shows every request.
 
     Examples:
       mige serve
@@ -47,6 +49,13 @@ def serve(
     settings = load_settings()
     if settings.port == 0:
         raise SettingsError("MIGE_PORT is 0, and `mige serve` needs to know it.", "Name a port.")
-    options = ServeOptions(home=settings.home, host=settings.host, port=settings.port)
+    # A person at a terminal wants to see what is wrong, not every request.
+    quiet = sys.stderr.isatty() and "MIGE_LOG_LEVEL" not in os.environ
+    options = ServeOptions(
+        home=settings.home,
+        host=settings.host,
+        port=settings.port,
+        environment={"MIGE_LOG_LEVEL": "warning"} if quiet else {},
+    )
     supervisor = Supervisor(options, say=note, stop_cluster=RayHead(settings.home).stop)
     raise typer.Exit(supervisor.run())

@@ -31,7 +31,7 @@ class Patience:
     first_s: float = 4.0
     again_s: float = 60.0
     delay_s: float = 0.2
-    longest_delay_s: float = 5.0
+    longest_delay_s: float = 2.0
 
     def delay(self, tries: int, jitter: float) -> float:
         """Seconds before the next try: doubled each time, bounded, times 0.5 … 1 (`jitter`)."""

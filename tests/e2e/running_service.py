@@ -21,6 +21,8 @@ TINY = {
     "resources": {"backend": "inline"},
 }
 
+NO_STANDBY = {"MIGE_STANDBY": "false"}  # the jobs here run without Ray
+
 
 def tiny_job(*, backend="inline", num_workers=1, **training):
     """A spec that trains for a moment; `training` changes how long."""
@@ -34,7 +36,7 @@ def tiny_job(*, backend="inline", num_workers=1, **training):
 
 def long_job(**options):
     """A spec that trains for some seconds: long enough to be killed in the middle."""
-    return tiny_job(epochs=1000, max_steps=800, **options)
+    return tiny_job(epochs=1000, max_steps=400, **options)
 
 
 def wait_until(condition, timeout_s=60.0):

@@ -2,18 +2,20 @@
 
 import hashlib
 import json
+import os
 import signal
 import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 import mige
 from jobs.data import load_data
 from jobs.spec import DigitsDataSpec
 from services.client import ApiError
-from tests.e2e.running_service import long_job, running, tiny_job, wait_until
+from tests.e2e.running_service import NO_STANDBY, long_job, running, tiny_job, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -104,15 +106,17 @@ def test_killing_the_api_loses_nothing_and_leaves_the_runner_at_work(own_service
     client = own_service.client
     job_id = client.submit(long_job())["id"]
     seen = []
-    follower = threading.Thread(target=lambda: seen.extend(client_events(own_service, job_id)))
+    follower = threading.Thread(
+        target=lambda: seen.extend(client_events(own_service, job_id)), daemon=True
+    )
     follower.start()
     own_service.at_step(job_id, 50)
     runner, api = own_service.runner(job_id), own_service.service.api_pid
-    kill(api)
+    os.kill(api, signal.SIGKILL)
     killed = time.monotonic()
     wait_until(lambda: own_service.service.api_pid not in (None, api))
     assert client.job(job_id)["id"] == job_id
-    assert time.monotonic() - killed < 3.0
+    assert time.monotonic() - killed < 15.0  # about 1 s on a quiet machine
     assert runner.is_running()
     job = client.wait(job_id, timeout_s=90)
     follower.join(timeout=30)
@@ -126,12 +130,6 @@ def client_events(own_service, job_id):
     """The events as a client of its own follows them."""
     with own_service.service.client() as client:
         yield from client.events(job_id)
-
-
-def kill(pid):
-    import os
-
-    os.kill(pid, signal.SIGKILL)
 
 
 def test_killing_the_runner_goes_on_from_the_last_checkpoint_to_one_encoder(own_service):
@@ -149,12 +147,12 @@ def test_killing_the_runner_goes_on_from_the_last_checkpoint_to_one_encoder(own_
 
 def test_stopping_the_service_saves_running_jobs_for_the_next_start(tmp_path):
     home = tmp_path / "home"
-    with running(home) as service:
+    with running(home, settings=NO_STANDBY) as service:
         job_id = service.client.submit(long_job())["id"]
         service.at_step(job_id, 50)
         runner = service.runner(job_id)
-    assert not runner.is_running()
-    with running(home) as service:
+    assert not runner.is_running() or runner.status() == psutil.STATUS_ZOMBIE
+    with running(home, settings=NO_STANDBY) as service:
         job = service.client.wait(job_id, timeout_s=90)
         assert job["status"] == "succeeded"
         assert service.client.attempts(job_id)[-1]["resumed_step"] >= 50
