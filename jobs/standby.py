@@ -81,7 +81,7 @@ class StandbyPool:
         refill_after_s: float = 10.0,
         idle_s: float = 1800.0,
         min_available_bytes: int = 3 * 2**30,
-        command: tuple[str, ...] = (sys.executable, "-m", "jobs.runner", "--standby"),
+        command: tuple[str, ...] = (sys.executable, "-P", "-m", "jobs.runner", "--standby"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Set up; `start` begins.
@@ -181,6 +181,7 @@ class StandbyPool:
             with self._log_file.open("wb") as output:
                 process = subprocess.Popen(  # noqa: S603 - our own module
                     [*self._command, str(self._home)],
+                    cwd=self._home,
                     env=self._environment,
                     stdin=receiver,
                     stdout=output,
@@ -244,7 +245,7 @@ class StandbyPool:
 
     def _remove_leftovers(self) -> None:
         """Directories of waiting runners that were killed."""
-        for directory in (self._home / "ray" / "standby").glob("*"):
+        for directory in (self._home / "ray" / "standby").glob("[0-9]*"):
             if not psutil.pid_exists(int(directory.name)):
                 shutil.rmtree(directory, ignore_errors=True)
 

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 from jobs.ray_backend.environment import driver_settings
+from jobs.ray_backend.failures import HeadLostError
 from jobs.ray_backend.head import RayAddress, RayHead
 
 # The module that drives Ray Train: torch and `ray.train` with it, seconds of imports.
@@ -32,8 +33,8 @@ def connected(home: Path, *, namespace: str) -> Iterator[None]:
         namespace: keeps the names of this driver's actors apart from those of others.
 
     Raises:
-        SettingsError: the head does not start or is open to strangers.
-        HeadLostError: the head does not answer.
+        SettingsError: the head would be open to strangers.
+        HeadLostError: the head does not start or does not answer.
     """
     head = RayHead(home)
     os.environ.update(driver_settings(head.token_file))
@@ -50,8 +51,6 @@ def connected(home: Path, *, namespace: str) -> Iterator[None]:
 
 def _connect(address: RayAddress, namespace: str) -> None:
     import ray
-
-    from jobs.ray_backend.errors import HeadLostError
 
     # Ray sets its own SIGTERM handler; the runner's must stay.
     is_main = threading.current_thread() is threading.main_thread()

@@ -1,9 +1,5 @@
 """What Ray's exceptions mean for a job.
 
-WorkersLostError                     (jobs.errors) worth another attempt
-├── WorkerGroupStartTimeoutError     the workers found no place in time
-└── HeadLostError                    the head does not answer
-
 Host memory that ran out is a plain `MemoryError`; GPU memory torch's own `OutOfMemoryError`.
 """
 
@@ -18,6 +14,7 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from jobs.errors import JobError, SpecInvalidError, WorkersLostError
+from jobs.ray_backend.failures import WorkerGroupStartTimeoutError
 
 # A user's code or ours is wrong: the same happens again on the next try.
 _BUGS = (
@@ -29,18 +26,6 @@ _BUGS = (
     TypeError,
     ValueError,
 )
-
-
-class WorkerGroupStartTimeoutError(WorkersLostError):
-    """The workers found no place in the cluster in time."""
-
-    code = "worker_group_start_timeout"
-
-
-class HeadLostError(WorkersLostError):
-    """The Ray head does not answer."""
-
-    code = "head_lost"
 
 
 def is_final(error: BaseException) -> bool:

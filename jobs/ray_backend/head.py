@@ -29,12 +29,19 @@ from pathlib import Path
 from typing import TextIO
 
 from jobs.errors import SettingsError
+from jobs.processes import end_group, is_running
 from jobs.ray_backend.environment import available_cpus, head_environment
-from jobs.ray_backend.processes import UserRegistry, runs, terminate
+from jobs.ray_backend.failures import HeadLostError
+from jobs.ray_backend.users import UserRegistry
 
 # A Unix socket's path has at most 103 bytes (macOS); Ray adds up to 66 to its temporary directory.
 _LONGEST_TEMP_DIR = 103 - 66
 _LOG_TAIL_BYTES = 2000
+_REMEDY = (
+    "Free what its log (keeper.log below the home) asks for and submit again, or use "
+    '"resources": {"backend": "inline"}, which needs no Ray.'
+)
+EXIT_UNSAFE = 3  # of the keeper: the head would be open to strangers
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +59,12 @@ class HeadState:
 
     address: str
     pid: int
-    create_time: float
+    mark: str
     temp_dir: str
 
     def is_alive(self) -> bool:
         """Whether the keeper still runs; a process that only reuses its number does not count."""
-        return runs(self.pid, self.create_time)
+        return is_running(self.pid, self.mark)
 
 
 class RayHead:
@@ -98,7 +105,8 @@ class RayHead:
         """Start the head unless it runs, wait until it answers, and count this process as a user.
 
         Raises:
-            SettingsError: the head does not start, or it would take calls without the token.
+            HeadLostError: the head does not start.
+            SettingsError: it would be open to strangers.
         """
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._lock():
@@ -150,7 +158,7 @@ class RayHead:
     def _clear(self, state: HeadState | None, *, grace_s: float) -> None:
         """End the keeper that `state` names and remove what it left."""
         if state is not None:
-            terminate(state.pid, state.create_time, grace_s=grace_s)
+            end_group(state.pid, state.mark, grace_s=grace_s)
         (self._root / "head.json").unlink(missing_ok=True)
         if self.temp_dir.is_dir() and not self.temp_dir.is_symlink():
             shutil.rmtree(self.temp_dir, ignore_errors=True)
@@ -159,12 +167,13 @@ class RayHead:
         _make_own_directory(self.temp_dir)
         log = self._root / "keeper.log"
         log.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "jobs.ray_backend.keeper", str(self._root)]
+        command = [sys.executable, "-P", "-m", "jobs.ray_backend.keeper", str(self._root)]
         command += [str(self.temp_dir), str(self._num_cpus), str(self._linger_s), str(timeout_s)]
         with _create_private(log) as output:
-            # Comes back when the head answers (0) or when the keeper has ended (1).
+            # Comes back when the head answers (0) or when the keeper has ended.
             done = subprocess.run(  # noqa: S603 - our own module with our own arguments
                 command,
+                cwd=self._root,
                 env=head_environment(self.token_file, os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -172,12 +181,10 @@ class RayHead:
                 check=False,
             )
         state = self._read_state()
+        if done.returncode == EXIT_UNSAFE:
+            raise SettingsError(f"The Ray head cannot be used: {_tail(log)}", _REMEDY)
         if done.returncode != 0 or state is None:
-            raise SettingsError(
-                f"The Ray head did not start; {log} ends with: {_tail(log)}",
-                "Free memory, disk or ports as the log asks and submit again, or use "
-                '"resources": {"backend": "inline"}, which needs no Ray.',
-            )
+            raise HeadLostError(f"The Ray head did not start: {_tail(log)}", _REMEDY)
         return state
 
 

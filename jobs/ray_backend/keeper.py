@@ -1,7 +1,7 @@
 """The process that keeps a Ray head: `python -m jobs.ray_backend.keeper`, started by `RayHead`.
 
-The command comes back when the head answers (status 0) or cannot be had (1); the keeper itself goes
-on in the background, in a session of its own. Ray's processes end with it, however it ends.
+The command comes back when the head answers (status 0) or cannot be had; the keeper itself goes on
+in the background, in a session of its own. Ray's processes end with it, however it ends.
 """
 
 import logging
@@ -17,9 +17,10 @@ from pathlib import Path
 import psutil
 
 from jobs.errors import SettingsError
+from jobs.processes import is_running, start_mark
 from jobs.ray_backend.environment import STANDBY_RESOURCE
-from jobs.ray_backend.head import HeadState, write_state
-from jobs.ray_backend.processes import UserRegistry, own_create_time, runs
+from jobs.ray_backend.head import EXIT_UNSAFE, HeadState, write_state
+from jobs.ray_backend.users import UserRegistry
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> int:
     receiver, sender = os.pipe()
     if os.fork():
         os.close(sender)
-        return 0 if os.read(receiver, 1) else 1
+        return int(os.read(receiver, 1) or b"1")
     os.close(receiver)
     os.setsid()
     signal.alarm(int(options.start_timeout_s) + 1)  # ends this process, and Ray's with it
@@ -65,7 +66,8 @@ def main(arguments: list[str]) -> int:
         _keep(options, sender)
     except SettingsError:
         log.exception("the head cannot be used")
-        return 1
+        os.write(sender, str(EXIT_UNSAFE).encode())
+        return EXIT_UNSAFE
     return 0
 
 
@@ -92,10 +94,10 @@ def _keep(options: KeeperOptions, ready: int) -> None:
         check_listeners()
         write_state(
             options.root,
-            HeadState(address, os.getpid(), own_create_time(), str(options.temp_dir)),
+            HeadState(address, os.getpid(), start_mark(os.getpid()) or "", str(options.temp_dir)),
         )
         signal.alarm(0)
-        os.write(ready, b"1")
+        os.write(ready, b"0")
         os.close(ready)
         _watch(options, stop)
     finally:
@@ -112,7 +114,7 @@ def _watch(options: KeeperOptions, stop: threading.Event) -> None:
     last_prune = last_needed
     while not stop.wait(_LOOK_EVERY_S):
         now = time.monotonic()
-        if not all(runs(pid, create_time) for pid, create_time in vital):
+        if not all(is_running(pid, mark) for pid, mark in vital):
             log.error("a process of Ray ended; the head ends")
             return
         if users.living():
@@ -125,9 +127,9 @@ def _watch(options: KeeperOptions, stop: threading.Event) -> None:
             prune_logs(options.temp_dir, limit_bytes=_LOG_LIMIT_BYTES, idle_s=_LOG_IDLE_S)
 
 
-def _vital_processes() -> list[tuple[int, float]]:
+def _vital_processes() -> list[tuple[int, str]]:
     return [
-        (child.pid, child.create_time())
+        (child.pid, start_mark(child.pid) or "")
         for child in psutil.Process().children()
         if child.name() in _VITAL
     ]

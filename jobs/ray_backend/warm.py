@@ -20,7 +20,7 @@ from pathlib import Path
 
 from jobs.errors import JobError
 from jobs.ray_backend.cluster import connected
-from jobs.ray_backend.processes import redirect_output
+from jobs.ray_backend.output import redirect_output
 from jobs.ray_backend.trainer import run_connected, run_with_ray_train
 from jobs.run_directory import RunDirectory
 from jobs.standby import Assignment, standby_directory

@@ -25,7 +25,7 @@ from jobs.errors import SpecInvalidError, StoppedError
 from jobs.ray_backend.environment import STANDBY_RESOURCE
 from jobs.ray_backend.errors import translate
 from jobs.ray_backend.failure_policy import JobFailurePolicy
-from jobs.ray_backend.processes import redirect_output
+from jobs.ray_backend.output import redirect_output
 from jobs.run_directory import RunDirectory
 from jobs.spec import ResourcesSpec
 from jobs.wire import Launch

@@ -22,8 +22,9 @@ from jobs.errors import (
     WorkersLostError,
 )
 from jobs.ray_backend import worker_group
-from jobs.ray_backend.errors import HeadLostError, WorkerGroupStartTimeoutError, translate
+from jobs.ray_backend.errors import translate
 from jobs.ray_backend.failure_policy import JobFailurePolicy
+from jobs.ray_backend.failures import HeadLostError, WorkerGroupStartTimeoutError
 from jobs.ray_backend.worker_group import GroupShape, JobTrainer, check_capacity, fit
 from jobs.spec import ResourcesSpec
 from jobs.states import Reason
@@ -117,7 +118,7 @@ def make_trainer():
     return JobTrainer(lambda: None, scaling_config=ScalingConfig(num_workers=1))
 
 
-@pytest.mark.filterwarnings("ignore:`use_push_based_shuffle`:DeprecationWarning")  # Ray's own
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray's own making
 def test_the_trainer_leaves_out_the_processes_it_does_not_need():
     names = {type(callback).__name__ for callback in make_trainer()._create_default_callbacks()}
     assert "BackendSetupCallback" in names

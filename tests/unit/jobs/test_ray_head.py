@@ -7,20 +7,22 @@ import stat
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from jobs.errors import SettingsError
+from jobs.processes import start_mark
 from jobs.ray_backend import head as head_module
 from jobs.ray_backend.environment import driver_settings, head_environment
+from jobs.ray_backend.failures import HeadLostError
 from jobs.ray_backend.head import HeadState, RayHead, write_state
 from jobs.ray_backend.keeper import KeeperOptions, prune_logs
-from jobs.ray_backend.processes import UserRegistry, own_create_time, runs, terminate
+from jobs.ray_backend.users import UserRegistry
 
 
 @pytest.fixture
 def sleeper():
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    process = subprocess.Popen(command, start_new_session=True)
     yield process
     process.kill()
     process.wait()
@@ -45,7 +47,7 @@ def fake_keeper(monkeypatch):
         def run(self, command, *, env, stdout, **_):
             self.starts += 1
             self.command, self.env = command, env
-            options = KeeperOptions.parse(command[3:])
+            options = KeeperOptions.parse(command[4:])
             if self.state is not None:
                 write_state(options.root, self.state)
             stdout.write("ray said this")
@@ -58,8 +60,7 @@ def fake_keeper(monkeypatch):
 
 
 def state_of(process, address, temp_dir="unused"):
-    created = psutil.Process(process.pid).create_time()
-    return HeadState(address, process.pid, created, str(temp_dir))
+    return HeadState(address, process.pid, start_mark(process.pid), str(temp_dir))
 
 
 def test_a_head_that_answers_is_started_once(tmp_path, fake_keeper, sleeper, listener):
@@ -71,7 +72,7 @@ def test_a_head_that_answers_is_started_once(tmp_path, fake_keeper, sleeper, lis
 
 
 def test_a_head_whose_keeper_died_is_replaced(tmp_path, fake_keeper, sleeper, listener):
-    fake_keeper.state = HeadState(listener, 2**22 - 1, 1.0, "unused")  # no such process
+    fake_keeper.state = HeadState(listener, 2**22 - 1, "mark", "unused")  # no such process
     RayHead(tmp_path).ensure()
     assert RayHead(tmp_path).status() is None
     fake_keeper.state = state_of(sleeper, listener)
@@ -85,11 +86,11 @@ def test_a_head_that_does_not_answer_is_ended_and_replaced(tmp_path, fake_keeper
     RayHead(tmp_path).ensure()
     RayHead(tmp_path).ensure()
     assert fake_keeper.starts == 2
-    assert not psutil.pid_exists(sleeper.pid)
+    assert sleeper.wait(timeout=5) == -15
 
 
 def test_another_process_with_the_keepers_number_is_left_alone(tmp_path, sleeper, listener):
-    state = HeadState(listener, sleeper.pid, state_of(sleeper, listener).create_time - 60, "unused")
+    state = HeadState(listener, sleeper.pid, "an older mark", "unused")
     (tmp_path / "ray").mkdir()
     write_state(tmp_path / "ray", state)
     assert RayHead(tmp_path).status() is None
@@ -112,18 +113,20 @@ def test_stopping_ends_the_keeper_and_removes_what_it_left(
     head.ensure()
     assert head.temp_dir.is_dir()
     head.stop()
-    assert not psutil.pid_exists(sleeper.pid)
+    assert sleeper.wait(timeout=5) == -15
     assert head.status() is None
     assert not head.temp_dir.exists()
     assert not (tmp_path / "ray" / "head.json").exists()
     head.stop()  # again: nothing to do
 
 
-def test_a_head_that_fails_to_start_says_what_its_log_says(tmp_path, fake_keeper):
-    fake_keeper.returncode = 1
-    with pytest.raises(SettingsError, match="ray said this") as caught:
+@pytest.mark.parametrize(("status", "kind"), [(1, HeadLostError), (3, SettingsError)])
+def test_a_head_that_cannot_be_had_says_what_its_log_says(tmp_path, fake_keeper, status, kind):
+    fake_keeper.returncode = status
+    with pytest.raises(kind, match="ray said this") as caught:
         RayHead(tmp_path).ensure()
     assert "inline" in caught.value.remedy
+    assert caught.value.retryable == (kind is HeadLostError)
 
 
 def test_token_and_state_can_be_read_by_their_owner_only(tmp_path, fake_keeper, sleeper, listener):
@@ -182,31 +185,9 @@ def test_only_living_users_are_counted(tmp_path, sleeper):
     registry = UserRegistry(tmp_path)
     registry.add_self()
     registry.add_self()
-    (tmp_path / "users" / f"{sleeper.pid}-{own_create_time() - 1000:.2f}").touch()
+    (tmp_path / "users" / str(sleeper.pid)).write_text("an older mark")
     assert registry.living() == 1
-    assert len(list((tmp_path / "users").iterdir())) == 1
-
-
-def test_terminating_ends_a_process_that_ignores_the_request_with_its_children():
-    code = (
-        "import signal, subprocess, sys, time\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        "print(child.pid, flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        child = psutil.Process(int(process.stdout.readline()))
-        terminate(process.pid, psutil.Process(process.pid).create_time(), grace_s=0.2)
-        assert not psutil.pid_exists(process.pid)
-        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
-
-
-def test_a_zombie_does_not_run():
-    with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
-        created = psutil.Process(process.pid).create_time()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert not runs(process.pid, created)
+    assert [entry.name for entry in (tmp_path / "users").iterdir()] == [str(os.getpid())]
 
 
 def test_the_oldest_silent_logs_are_removed_first(tmp_path):
@@ -223,6 +204,6 @@ def test_the_oldest_silent_logs_are_removed_first(tmp_path):
 
 
 def test_the_state_survives_the_trip_through_its_file(tmp_path):
-    state = HeadState("127.0.0.1:1", 7, 1.25, "/tmp/x")
+    state = HeadState("127.0.0.1:1", 7, "mark", "/tmp/x")
     write_state(tmp_path, state)
     assert HeadState(**json.loads((tmp_path / "head.json").read_text())) == state
