@@ -101,6 +101,7 @@ def open_regular(path: Path | str, *, dir_fd: int | None = None) -> Iterator[Bin
 
     Raises:
         ArtifactInvalidError: it is missing, or anything but a regular file with one name.
+        StorageUnavailableError: it cannot be opened.
     """
     name = Path(path).name
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -112,15 +113,18 @@ def open_regular(path: Path | str, *, dir_fd: int | None = None) -> Iterator[Bin
             raise ArtifactInvalidError(
                 f"{name} {what}.", "Write it again; only regular files are accepted."
             ) from error
-        raise
-    with os.fdopen(descriptor, "rb") as file:
+        raise storage_error(Path(path), error) from error
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             raise ArtifactInvalidError(
                 f"{name} is not a regular file with one name.",
                 "Write it again; links, pipes and devices are refused.",
             )
-        yield file
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
 
 
 def read_regular(path: Path | str, *, limit_bytes: int, dir_fd: int | None = None) -> bytes:
@@ -155,7 +159,7 @@ def storage_error(path: Path, error: OSError) -> JobError:
             f"There is no room to write {path.name}.", "Free some space in the storage directory."
         )
     return StorageUnavailableError(
-        f"{path.name} could not be written: {reason}.", "Check the storage directory."
+        f"{path.name} cannot be used: {reason}.", "Check the storage directory."
     )
 
 

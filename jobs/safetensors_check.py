@@ -22,8 +22,19 @@ _MOST_AXES: Final = 8
 _CHUNK_BYTES: Final = 1 << 22
 _ITEM_BYTES: Mapping[str, int] = MappingProxyType(
     {
-        "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
-        "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+        "F64": 8,
+        "F32": 4,
+        "F16": 2,
+        "BF16": 2,
+        "I64": 8,
+        "I32": 4,
+        "I16": 2,
+        "I8": 1,
+        "U64": 8,
+        "U32": 4,
+        "U16": 2,
+        "U8": 1,
+        "BOOL": 1,
     }
 )
 # A float is not finite when all bits of its exponent are set: the masks of each format.
@@ -94,14 +105,14 @@ class _Tensor:
             _refuse(file, f"the tensor name {key[:60]!r} is not allowed")
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             _refuse(file, f"{key} needs exactly dtype, shape and data_offsets")
-        shape, offsets = entry["shape"], entry["data_offsets"]
-        if entry["dtype"] not in _ITEM_BYTES:
+        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
             _refuse(file, f"{key} has an unknown dtype")
         if not _counts(shape) or len(shape) > _MOST_AXES:
             _refuse(file, f"{key} has no valid shape")
         if not _counts(offsets) or len(offsets) != 2:
             _refuse(file, f"{key} has no valid data_offsets")
-        self.key, self.dtype = key, str(entry["dtype"])
+        self.key, self.dtype = key, dtype
         self.begin, self.end = offsets
         if self.end - self.begin != math.prod(shape) * _ITEM_BYTES[self.dtype]:
             _refuse(file, f"{key} has a shape that does not fit its data_offsets")

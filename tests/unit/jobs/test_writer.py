@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import writer as writer_module
 from jobs.database import migrate, reader_engine, writer_engine
-from jobs.errors import StorageFullError, StorageUnavailableError
+from jobs.errors import JobError, StorageFullError, StorageUnavailableError
 from jobs.store import open_store
 from jobs.writer import Writer
 
@@ -69,7 +70,7 @@ def run_all(writer, works) -> list:
     def one(i):
         try:
             results[i] = writer.run(works[i])
-        except Exception as error:
+        except (LookupError, JobError, SQLAlchemyError) as error:
             results[i] = error
 
     threads = [threading.Thread(target=one, args=(i,)) for i in range(len(works))]
