@@ -40,6 +40,7 @@ from jobs.states import ExitCode, Phase
 from jobs.wire import Exit, Heartbeat, Launch, Manifest
 
 FLUSH_S = 10.0  # for the last reports; the executor picks up what is left in the file
+INTERRUPTED_FLUSH_S = 1.0  # SIGTERM mostly means that the service stops too: nobody would answer
 END_TRIES = 3
 GRACE_S = 20.0  # for a last checkpoint, once nobody acknowledges any more
 
@@ -189,7 +190,8 @@ class Runner:
     def _tell_end(self, end: Exit) -> None:
         """Hand over the last reports and the end; `exit.json` comes last."""
         is_news = end.exit_code not in (ExitCode.OK, ExitCode.FENCED)
-        if is_news and self._forwarder.flush(FLUSH_S):
+        flush_s = INTERRUPTED_FLUSH_S if end is INTERRUPTED else FLUSH_S
+        if is_news and self._forwarder.flush(flush_s):
             self._forwarder.expect_end()
             self._say_end(end)
         self._forwarder.stop()
