@@ -109,13 +109,13 @@ class RayHead:
             SettingsError: it would be open to strangers.
         """
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._lock():
+        with self._lock() as lock:
             self._ensure_token()
             UserRegistry(self._root).add_self()
             state = self._read_state()
             if state is None or not state.is_alive() or not _answers(state.address):
                 self._clear(state, grace_s=5.0)
-                state = self._start(timeout_s)
+                state = self._start(timeout_s, lock)
         return RayAddress(state.address, self.token_file, Path(state.temp_dir))
 
     def status(self) -> HeadState | None:
@@ -138,11 +138,11 @@ class RayHead:
             self.token_file.chmod(0o600)
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[int]:
         descriptor = os.open(self._root / "head.lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)  # lets the lock go
 
@@ -163,12 +163,13 @@ class RayHead:
         if self.temp_dir.is_dir() and not self.temp_dir.is_symlink():
             shutil.rmtree(self.temp_dir, ignore_errors=True)
 
-    def _start(self, timeout_s: float) -> HeadState:
+    def _start(self, timeout_s: float, lock: int) -> HeadState:
         _make_own_directory(self.temp_dir)
         log = self._root / "keeper.log"
         log.unlink(missing_ok=True)
         command = [sys.executable, "-P", "-m", "jobs.ray_backend.keeper", str(self._root)]
         command += [str(self.temp_dir), str(self._num_cpus), str(self._linger_s), str(timeout_s)]
+        command += [str(lock)]
         with _create_private(log) as output:
             # Comes back when the head answers (0) or when the keeper has ended.
             done = subprocess.run(  # noqa: S603 - our own module with our own arguments
@@ -178,6 +179,7 @@ class RayHead:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                pass_fds=(lock,),  # held until the head answers, even if we are killed meanwhile
                 check=False,
             )
         state = self._read_state()

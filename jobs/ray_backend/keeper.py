@@ -41,19 +41,26 @@ class KeeperOptions:
     num_cpus: int
     linger_s: float
     start_timeout_s: float
+    lock: int
 
     @classmethod
     def parse(cls, arguments: list[str]) -> "KeeperOptions":
-        """Read the five arguments that `RayHead` gives."""
-        root, temp_dir, num_cpus, linger_s, start_timeout_s = arguments
+        """Read the arguments that `RayHead` gives."""
+        root, temp_dir, num_cpus, linger_s, start_timeout_s, lock = arguments
         return cls(
-            Path(root), Path(temp_dir), int(num_cpus), float(linger_s), float(start_timeout_s)
+            Path(root),
+            Path(temp_dir),
+            int(num_cpus),
+            float(linger_s),
+            float(start_timeout_s),
+            int(lock),
         )
 
 
 def main(arguments: list[str]) -> int:
     """Go to the background, start a head and keep it; the first process waits until it answers."""
     options = KeeperOptions.parse(arguments)
+    os.set_inheritable(options.lock, False)
     receiver, sender = os.pipe()
     if os.fork():
         os.close(sender)
@@ -97,6 +104,7 @@ def _keep(options: KeeperOptions, ready: int) -> None:
             HeadState(address, os.getpid(), start_mark(os.getpid()) or "", str(options.temp_dir)),
         )
         signal.alarm(0)
+        os.close(options.lock)
         os.write(ready, b"0")
         os.close(ready)
         _watch(options, stop)

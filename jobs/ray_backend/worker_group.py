@@ -24,8 +24,8 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 from jobs.errors import SpecInvalidError, StoppedError
 from jobs.ray_backend.environment import STANDBY_RESOURCE
 from jobs.ray_backend.errors import translate
-from jobs.ray_backend.failure_policy import JobFailurePolicy
 from jobs.ray_backend.output import redirect_output
+from jobs.ray_backend.policies import JobFailurePolicy, OwnHeadScalingPolicy
 from jobs.run_directory import RunDirectory
 from jobs.spec import ResourcesSpec
 from jobs.wire import Launch
@@ -74,6 +74,9 @@ class JobTrainer(TorchTrainer):
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Result:  # noqa: ANN401
         arguments["failure_policy"] = JobFailurePolicy(arguments["failure_policy"].failure_config)
+        arguments["scaling_policy"] = OwnHeadScalingPolicy(
+            arguments["scaling_policy"].scaling_config
+        )
         result: Result = super()._initialize_and_run_controller(**arguments)  # type: ignore[assignment]
         return result
 

@@ -10,6 +10,7 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
 )
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from ray.train.v2.torch.torch_trainer import TorchTrainer
@@ -23,8 +24,8 @@ from jobs.errors import (
 )
 from jobs.ray_backend import worker_group
 from jobs.ray_backend.errors import translate
-from jobs.ray_backend.failure_policy import JobFailurePolicy
 from jobs.ray_backend.failures import HeadLostError, WorkerGroupStartTimeoutError
+from jobs.ray_backend.policies import JobFailurePolicy, OwnHeadScalingPolicy
 from jobs.ray_backend.worker_group import GroupShape, JobTrainer, check_capacity, fit
 from jobs.spec import ResourcesSpec
 from jobs.states import Reason
@@ -129,15 +130,28 @@ def test_the_trainer_leaves_out_the_processes_it_does_not_need():
     }
 
 
-def test_the_trainer_brings_its_own_failure_policy(monkeypatch):
+def test_the_trainer_brings_its_own_policies(monkeypatch):
     seen = {}
     monkeypatch.setattr(
         TorchTrainer, "_initialize_and_run_controller", lambda self, **kwargs: seen.update(kwargs)
     )
     config = FailureConfig(max_failures=7)
-    make_trainer()._initialize_and_run_controller(failure_policy=DefaultFailurePolicy(config))
+    scaling = ScalingConfig(num_workers=3)
+    make_trainer()._initialize_and_run_controller(
+        failure_policy=DefaultFailurePolicy(config), scaling_policy=FixedScalingPolicy(scaling)
+    )
+    assert type(seen["scaling_policy"]) is OwnHeadScalingPolicy
+    assert seen["scaling_policy"].scaling_config is scaling
     assert type(seen["failure_policy"]) is JobFailurePolicy
     assert seen["failure_policy"].failure_config.max_failures == 7
+
+
+def test_the_scaling_policy_asks_nobody_for_room():
+    policy = OwnHeadScalingPolicy(ScalingConfig(num_workers=3))
+    policy.after_controller_start(None)
+    decision = policy.make_decision_for_non_running_worker_group()
+    assert decision.num_workers == 3
+    policy.before_controller_abort()
 
 
 def test_fit_has_bounded_budgets_and_means_what_it_raises(monkeypatch, tmp_path):

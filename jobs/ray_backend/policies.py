@@ -1,6 +1,8 @@
-"""Which failures of a worker group Ray Train retries inside the attempt."""
+"""What Ray Train's controller decides for our jobs: what it retries, and whom it asks for room."""
 
+from ray.train.v2._internal.execution.context import TrainRunContext
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from jobs.ray_backend.errors import is_final
@@ -16,3 +18,17 @@ class JobFailurePolicy(DefaultFailurePolicy):
         ):
             return FailureDecision.RAISE
         return super().make_decision(training_failed_error)
+
+
+class OwnHeadScalingPolicy(FixedScalingPolicy):
+    """A fixed number of workers on a head that cannot grow.
+
+    Ray's policy first tells an actor, whose start takes 2 s and 200 MB, to tell the autoscaler what
+    is wanted; our own head has none.
+    """
+
+    def after_controller_start(self, train_run_context: TrainRunContext) -> None:
+        """Ask nobody for room."""
+
+    def _maybe_send_resource_request(self) -> None:
+        """Ask nobody for room."""
