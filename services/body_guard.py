@@ -22,6 +22,7 @@ from services.strict_json import JsonLimits, JsonRefusedError, parse_strict
 
 _JSON_KEY = "mige.json"
 OCTET_STREAM = "application/octet-stream"
+_STRANGER_BYTES = 64 * 1024  # without any key, more than this is not even read
 MAX_ARRAY_BYTES = 32 * 1024 * 1024  # about 2,600 float32 images of 3 × 32 × 32
 
 
@@ -70,7 +71,10 @@ class BodyGuard:
             body = await _checked_body(scope, receive)
         except _RefusedError as error:
             request_id = scope["state"]["request_id"]
-            response = problem_response(request_id, error.code, error.detail, remedy=error.remedy)
+            headers = {"WWW-Authenticate": "Bearer"} if error.code == "unauthorized" else None
+            response = problem_response(
+                request_id, error.code, error.detail, remedy=error.remedy, headers=headers
+            )
             await response(scope, receive, send)
             return
         if body is not None:  # None: the client went away
@@ -99,7 +103,10 @@ async def _checked_body(scope: Scope, receive: Receive) -> bytes | None:
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     is_array = media_type == OCTET_STREAM and rule.array_bytes > 0
     limit = rule.array_bytes if is_array else rule.json.max_bytes
-    body = await _read(headers, receive, limit)
+    if "authorization" not in headers and limit > _STRANGER_BYTES:
+        body = await _read(headers, receive, _STRANGER_BYTES, _stranger)
+    else:
+        body = await _read(headers, receive, limit, _too_large)
     if not body or is_array:
         return body
     if media_type != "application/json":
@@ -112,11 +119,13 @@ async def _checked_body(scope: Scope, receive: Receive) -> bytes | None:
     return body
 
 
-async def _read(headers: Headers, receive: Receive, limit: int) -> bytes | None:
+async def _read(
+    headers: Headers, receive: Receive, limit: int, refusal: Callable[[int], _RefusedError]
+) -> bytes | None:
     """Read at most `limit` bytes; a declared length beyond it is refused without reading."""
     declared = headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
-        raise _too_large(limit)
+        raise refusal(limit)
     chunks, size = [], 0
     while True:
         message = await receive()
@@ -125,7 +134,7 @@ async def _read(headers: Headers, receive: Receive, limit: int) -> bytes | None:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:
-            raise _too_large(limit)
+            raise refusal(limit)
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
@@ -133,6 +142,10 @@ async def _read(headers: Headers, receive: Receive, limit: int) -> bytes | None:
 
 def _too_large(limit: int) -> _RefusedError:
     return _RefusedError("body_too_large", f"The body may have at most {limit} bytes.")
+
+
+def _stranger(_limit: int) -> _RefusedError:
+    return _RefusedError("unauthorized", "Send one header `Authorization: Bearer <key>`.")
 
 
 class _GuardedRequest(Request):

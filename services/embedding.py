@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,15 +18,13 @@ from services.body_guard import OCTET_STREAM
 from services.errors import ProblemError
 from services.inference import EncoderPool
 from services.negotiation import preferred_type
+from services.npy import NpyRefusedError, read_npy, write_npy
 from services.responses import model_response
 from services.schemas.encoders import EmbeddingsView, EmbedRequest
 from services.schemas.problems import FieldError
 
 if TYPE_CHECKING:
     import numpy as np
-
-_NPY_DTYPES = frozenset({"uint8", "float32", "float64"})
-_MAX_HEADER = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ async def embeddings_response(
     media_type = preferred_type(request, ("application/json", OCTET_STREAM))
     rows = await pool.embed(encoder, body.images)
     if media_type == OCTET_STREAM:
-        return Response(_as_npy(rows), media_type=OCTET_STREAM)
+        return Response(write_npy(rows), media_type=OCTET_STREAM)
     view = EmbeddingsView(
         encoder_id=encoder.id,
         dim=rows.shape[1],
@@ -120,38 +117,15 @@ def _holds_only(values: Sequence[Any], kinds: set[type]) -> bool:
 
 
 def _read_npy(body: bytes) -> np.ndarray:
-    """An npy file, whose header is checked before a single byte is allocated for it."""
+    """An npy body in the layout that torch takes; any byte order and layout may be sent."""
     import numpy as np
 
     try:
-        stream = io.BytesIO(body)
-        version = np.lib.format.read_magic(stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _fortran, dtype = read(stream, max_header_size=_MAX_HEADER)
-    except (ValueError, KeyError, EOFError, SyntaxError, OverflowError):
-        raise _refused("The body is no npy file of version 1 or 2.") from None
-    if dtype.name not in _NPY_DTYPES:
-        raise _refused(f"The array must be one of {', '.join(sorted(_NPY_DTYPES))}.")
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
-    if size != len(body) - stream.tell() or any(length < 0 for length in shape):
-        raise _refused("The npy file has another length than its header says.")
-    stream.seek(0)
-    array: np.ndarray = np.load(stream, allow_pickle=False, max_header_size=_MAX_HEADER)
-    # Any byte order and layout is fine to send; torch takes the native one.
-    return np.ascontiguousarray(array, dtype="uint8" if dtype.name == "uint8" else "float32")
-
-
-def _as_npy(rows: np.ndarray) -> bytes:
-    import numpy as np
-
-    stream = io.BytesIO()
-    np.save(stream, rows, allow_pickle=False)
-    return stream.getvalue()
+        array = read_npy(body)
+    except NpyRefusedError as error:
+        raise _refused(str(error)) from None
+    # A copy in any case: torch wants memory that it may write to.
+    return np.array(array, dtype="uint8" if array.dtype == "uint8" else "float32", order="C")
 
 
 def _as_base64(rows: np.ndarray) -> list[str]:

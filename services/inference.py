@@ -57,6 +57,12 @@ class EncoderPool:
         self._slots = asyncio.Semaphore(_PARALLEL)
         self._waiting = 0
 
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """The encoders in memory, the least recently used one first."""
+        with self._lock:
+            return tuple(self._entries)
+
     async def embed(self, record: EncoderRecord, images: np.ndarray) -> np.ndarray:
         """Embed images, as `mige.load_encoder(...).embed` does.
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from services.errors import ProblemError
+
 MAX_BYTES = 1024 * 1024
 
 
 def read_range(path: Path, start: int, stop: int) -> bytes:
-    """Bytes `start` to `stop` of a file, at most `MAX_BYTES`; b"" where there is no file."""
+    """Bytes `start` to `stop` of a file, at most `MAX_BYTES`; b"" where there is no file.
+
+    Raises:
+        ProblemError: `artifact_corrupt`: something else lies where the log should be.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return b""
+    except OSError as error:
+        detail = f"The log cannot be opened: {error.strerror}."
+        raise ProblemError("artifact_corrupt", detail, remedy="Look at the file.") from error
     try:
         return os.pread(descriptor, min(stop - start, MAX_BYTES), start)
     finally:
@@ -35,4 +44,4 @@ def read_tail(path: Path, num_lines: int) -> bytes:
     lines = text.splitlines(keepends=True)
     if size > MAX_BYTES and len(lines) > 1:
         lines = lines[1:]  # the first one is cut
-    return b"".join(lines[-num_lines:])
+    return b"".join(lines[max(0, len(lines) - num_lines) :])

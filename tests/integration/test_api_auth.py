@@ -69,6 +69,18 @@ def test_a_malformed_token_is_refused_quickly(service, headers):
     assert good not in answer.text
 
 
+def test_a_large_body_of_a_stranger_is_not_read(service):
+    def chunks():
+        for _ in range(100):
+            yield b" " * 32768
+
+    for path in ("/v1/jobs", "/v1/encoders/x/embed", "/v1/attempts/x/1/reports"):
+        headers = {"Content-Type": "application/json", "Content-Length": "3276800"}
+        answer = service.client.post(path, content=chunks(), headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
 def test_a_key_in_the_address_does_not_count(service):
     good = service.key()["Authorization"].removeprefix("Bearer ")
     for name in ("api_key", "token", "access_token"):
