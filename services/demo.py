@@ -15,11 +15,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -88,7 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_demo(
-    spec: dict[str, Any], root: Path, console: Console, *, data_root: Path | None, keep: bool
+    spec: dict[str, Any],
+    root: Path,
+    console: Console,
+    *,
+    data_root: Path | None,
+    keep: bool,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> DemoReport:
     """Train, download, verify and use one encoder.
 
@@ -98,6 +104,7 @@ def run_demo(
         console: takes progress and the result.
         data_root: folder of data sets.
         keep: leave the service's home in place, so that `mige serve` can open it.
+        settings: more `MIGE_...` variables for the service.
 
     Raises:
         DemoError: the job did not succeed, or the encoder is not what it should be.
@@ -110,7 +117,7 @@ def run_demo(
     log = root / "service.log"
     log.unlink(missing_ok=True)
     try:
-        with LocalService(home.absolute(), log, data_root=data_root) as service:
+        with LocalService(home.absolute(), log, data_root=data_root, settings=settings) as service:
             console.print(f"service ready in {service.ready_s:.1f} s on port {service.port}")
             with service.client() as client:
                 job = _train(client, spec, console)
@@ -119,6 +126,8 @@ def run_demo(
         if not keep:
             shutil.rmtree(home, ignore_errors=True)
     _show(report, embeddings, console)
+    if keep:
+        console.print(f"to go on with this service: MIGE_HOME={home} mige serve", soft_wrap=True)
     text = json.dumps(asdict(report), indent=2) + "\n"
     (root / "report.json").write_text(text, encoding="utf-8")
     return report
@@ -153,7 +162,7 @@ def _use(
     images = _test_images(job["spec"]["data"], data_root)
     here = _embed_here(directory, images)
     difference = float(abs(here - client.embed(encoder_id, images)).max())
-    if not difference <= _TOLERANCE:
+    if not difference <= _TOLERANCE * max(1.0, float(abs(here).max())):
         raise DemoError(f"embeddings here and over HTTP differ by {difference:.2g}")
     probe = client.encoder(encoder_id)["evaluation"][_PROTOCOL]
     report = DemoReport(

@@ -117,13 +117,7 @@ class LocalService:
         """End it and everything it started; kill what does not end in time."""
         if self._process is None:
             return
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(self._stop_timeout_s)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        _end_in_order(self._process, self._stop_timeout_s)
         end_orphan(self.home, 5.0)  # there is one if the supervisor was killed
 
     def output(self, num_lines: int = 30) -> str:
@@ -143,6 +137,22 @@ class LocalService:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MIGE_")}
         own = {"MIGE_HOME": str(self.home), "MIGE_HOST": _HOST, "MIGE_PORT": str(self.port)}
         return {**kept, **own, **self._extra}
+
+
+def _end_in_order(supervisor: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """SIGTERM, and another for each Ctrl-C: the supervisor hurries, and nothing is left behind."""
+    deadline = time.monotonic() + timeout_s
+    asked = False
+    while supervisor.poll() is None:
+        try:
+            if not asked:
+                asked = True
+                supervisor.send_signal(signal.SIGTERM)
+            supervisor.wait(max(0.0, deadline - time.monotonic()))
+        except KeyboardInterrupt:
+            asked = False
+        except subprocess.TimeoutExpired:
+            supervisor.kill()
 
 
 def _free_port() -> int:

@@ -1,20 +1,24 @@
 """The whole way of an encoder through a real service, and what survives when parts are killed."""
 
 import hashlib
+import io
 import json
 import os
 import signal
 import threading
 import time
+from dataclasses import asdict
 
 import numpy as np
 import psutil
 import pytest
+from rich.console import Console
 
 import mige
 from jobs.data import load_data
 from jobs.spec import DigitsDataSpec
 from services.client import ApiError
+from services.demo import DemoError, run_demo
 from tests.e2e.running_service import NO_STANDBY, long_job, running, tiny_job, wait_until
 
 pytestmark = pytest.mark.slow
@@ -167,3 +171,28 @@ def test_a_paused_job_goes_on_where_it_was(shared_service):
     client.resume(job_id)
     assert client.wait(job_id, timeout_s=90)["status"] == "succeeded"
     assert client.attempts(job_id)[-1]["resumed_step"] >= 50
+
+
+def demo(spec, root, shown, **options):
+    console = Console(file=shown, width=120)
+    return run_demo(spec, root, console, keep=False, settings=NO_STANDBY, **options)
+
+
+def test_the_demo_reports_what_it_measured(tmp_path):
+    shown = io.StringIO()
+    report = demo(tiny_job(epochs=20), tmp_path / "demo", shown, data_root=None)
+    assert json.loads((tmp_path / "demo" / "report.json").read_text()) == asdict(report)
+    assert report.probe_trained > 0.5
+    content = (tmp_path / "demo" / "encoder" / "encoder.safetensors").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == report.sha256
+    for part in ("trained encoder", "raw pixels", report.encoder_id, "succeeded"):
+        assert part in shown.getvalue()
+    assert not (tmp_path / "demo" / "home").exists()
+
+
+def test_a_demo_that_fails_says_why_with_the_end_of_the_log(tmp_path):
+    images, labels = np.full((300, 8, 8), np.nan, np.float32), np.arange(300) % 10
+    np.savez(tmp_path / "bad.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    spec = {**tiny_job(), "data": {"kind": "arrays", "file": "bad.npz"}}
+    with pytest.raises(DemoError, match=r"(?s)failed: .*data_invalid.*The end of its log"):
+        demo(spec, tmp_path / "demo", io.StringIO(), data_root=tmp_path)

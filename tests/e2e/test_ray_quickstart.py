@@ -1,6 +1,13 @@
 """One job through Ray Train with two workers, as a person would run it."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import psutil
 import pytest
 
 import mige
@@ -25,3 +32,28 @@ def test_two_workers_of_ray_train_make_one_encoder_that_can_be_used(tmp_path):
         images = load_data(DigitsDataSpec(kind="digits"), None).x_test[:10]
         here = mige.load_encoder(directory).embed(torch.from_numpy(images)).numpy()
         np.testing.assert_allclose(client.embed(job["encoder_id"], images), here, atol=1e-5)
+
+
+def test_an_interrupted_demo_leaves_nothing_running(tmp_path):
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "services.demo"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    shown = iter(demo.stdout.readline, "")
+    next(line for line in shown if line.startswith("submitted"))
+    demo.send_signal(signal.SIGINT)
+    rest = list(shown)
+    assert demo.wait(100) == 130
+    assert rest[-1].startswith("stopped")
+    demo.stdout.close()
+    assert [line for line in commands() if str(tmp_path) in line] == []
+
+
+def commands():
+    """The command lines of all processes."""
+    for process in psutil.process_iter(["cmdline"]):
+        yield " ".join(process.info["cmdline"] or ())
