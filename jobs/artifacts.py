@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -140,6 +141,22 @@ def read_regular(path: Path | str, *, limit_bytes: int, dir_fd: int | None = Non
             f"{Path(path).name} is larger than {limit_bytes} bytes.", "Write a smaller one."
         )
     return data
+
+
+def check_room(path: Path, min_free_bytes: int) -> None:
+    """Refuse new work while there is still room to finish what was begun.
+
+    Raises:
+        StorageFullError: the file system of `path` has less room than `min_free_bytes`.
+    """
+    with storage_errors(path):
+        free_bytes = shutil.disk_usage(path).free
+    if free_bytes < min_free_bytes:
+        raise StorageFullError(
+            f"Only {free_bytes >> 20} MiB are free in the storage directory, "
+            f"{min_free_bytes >> 20} MiB are needed.",
+            "Free some space; jobs that run go on.",
+        )
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,7 +34,7 @@ from jobs.garbage import collect
 from jobs.lease_watch import LeaseTimes, LeaseWatch, Verdict
 from jobs.report_log import read_batches
 from jobs.spec import JobSpec
-from jobs.states import JobState, Reason
+from jobs.states import DesiredState, JobState, Reason
 from jobs.store import Lease, Store
 from jobs.wire import Exit, Launch
 
@@ -56,6 +56,7 @@ class ReconcilerSettings:
     times: LeaseTimes = field(default_factory=LeaseTimes)
     unacknowledged_limit_s: float = 600.0  # we can kill on this host, so an outage need not
     stop_grace_s: float = 5.0  # between SIGTERM and SIGKILL
+    leave_grace_s: float = 30.0  # for the runner of an attempt that has ended
     poll_s: float = 0.5
     collect_every_s: float = 600.0
 
@@ -75,6 +76,8 @@ class Reconciler:
         self._store, self._executor, self._settings = store, executor, settings
         self._clock = clock
         self._watch = LeaseWatch(settings.times, clock)
+        self._active: set[tuple[str, int]] = set()
+        self._leaving: dict[tuple[str, int], float] = {}  # ended attempts, since when
         self._stepped_at = clock()
         self._collected_at = clock()
 
@@ -105,6 +108,9 @@ class Reconciler:
                 self._look_after(lease)
             except StaleFenceError:
                 log.info("attempt.moved_on", job_id=lease.job_id, fence=lease.fence)
+            except JobError:  # one attempt's trouble must not hold up the others
+                log.exception("attempt.not_looked_after", job_id=lease.job_id, fence=lease.fence)
+        self._see_off(leases)
         self._start_waiting()
         self._stepped_at = self._clock()
 
@@ -118,8 +124,9 @@ class Reconciler:
         elif verdict is Verdict.SILENT:
             self._expire(lease)
         elif verdict is Verdict.OVER_TIME:
-            self._stop(lease, verdict)
+            # First the fence: a runner that is stopped says so, and would be tried again.
             self._store.end(lease.job_id, lease.fence, _OVER_TIME)
+            self._stop(lease, verdict)
         elif verdict is Verdict.DISOBEDIENT:
             self._stop(lease, verdict)
 
@@ -143,10 +150,26 @@ class Reconciler:
 
     def _restart(self, lease: Lease) -> None:
         """Nothing was ever started: the service ended between claim and start."""
-        if lease.state is JobState.LEASED:
+        if lease.state is JobState.LEASED and lease.desired is DesiredState.RUNNING:
             self._launch(lease)
         else:
             self._store.end(lease.job_id, lease.fence, _VANISHED)
+
+    def _see_off(self, leases: Sequence[Lease]) -> None:
+        """Stop runners whose attempt has ended and that stay: they hold memory for nothing."""
+        now = self._clock()
+        active = {(lease.job_id, lease.fence) for lease in leases}
+        for ended in self._active - active:
+            self._leaving.setdefault(ended, now)
+        self._active = active
+        for (job_id, fence), since in list(self._leaving.items()):
+            is_there = self._executor.observe(job_id, fence).status == "running"
+            if is_there and now - since < self._settings.leave_grace_s:
+                continue
+            if is_there:
+                log.warning("attempt.stopped", job_id=job_id, fence=fence, why="does_not_leave")
+                self._executor.stop(job_id, fence, grace_s=self._settings.stop_grace_s)
+            del self._leaving[job_id, fence]
 
     def _start_waiting(self) -> None:
         """Start queued jobs in the order in which they came, as long as the next one fits.
@@ -172,6 +195,7 @@ class Reconciler:
     def _launch(self, lease: Lease) -> None:
         try:
             self._executor.ensure(self._launch_message(lease))
+            self._active.add((lease.job_id, lease.fence))
             log.info("attempt.launched", job_id=lease.job_id, fence=lease.fence)
         except (StorageFullError, StorageUnavailableError) as error:
             self._fail_launch(lease, Reason.STORAGE_UNAVAILABLE, error)

@@ -26,8 +26,9 @@ def read_batches(path: Path, first: int) -> Iterator[ReportBatch]:
     """
     try:
         with open_regular(path) as file:
-            lines = islice(iter(lambda: file.readline(_LINE_LIMIT_BYTES), b""), first, None)
-            reports = (_report(line) for line in lines if line.endswith(b"\n"))
+            pieces = iter(lambda: file.readline(_LINE_LIMIT_BYTES), b"")
+            lines = (piece for piece in pieces if piece.endswith(b"\n"))  # of a huge line the end
+            reports = map(_report, islice(lines, first, None))
             while batch := tuple(islice(reports, _BATCH)):
                 yield ReportBatch(first=first, reports=batch)
                 first += len(batch)

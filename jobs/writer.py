@@ -148,7 +148,8 @@ class Writer:
         if _code(error) == _SQLITE_IOERR:
             # After a failed fsync nobody knows what is on disk: only a new start recovers the log.
             self._broken = "The database could not be written or synced."
-        elif len(batch) > 1:
+        elif len(batch) > 1 and _code(error) not in {_SQLITE_BUSY, _SQLITE_LOCKED}:
+            # (Busy is busy for all of them, and each would wait for seconds.)
             for request in batch:
                 self._commit(connection, [request])
             return

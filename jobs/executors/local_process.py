@@ -149,8 +149,11 @@ class LocalProcess:
     def _recorded(self, run: RunDirectory) -> _Process | None:
         if not run.process_file.exists():
             return None
-        fields = json.loads(read_regular(run.process_file, limit_bytes=_JSON_LIMIT))
-        return _Process(pid=fields["pid"], mark=fields["mark"])
+        try:
+            fields = json.loads(read_regular(run.process_file, limit_bytes=_JSON_LIMIT))
+            return _Process(pid=int(fields["pid"]), mark=str(fields["mark"]))
+        except (ArtifactInvalidError, ValueError, TypeError, KeyError):
+            return None  # somebody else wrote it: what it names is not for us to watch or end
 
     def _reap(self) -> None:
         """Collect the status of children that ended, so that no zombie stays."""

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from jobs.artifacts import ObjectStore, make_private_directory
+from jobs.artifacts import ObjectStore, check_room, make_private_directory
 from jobs.database import database_path, migrate, reader_engine, writer_engine
 from jobs.errors import StaleFenceError, StorageUnavailableError
 from jobs.failpoints import fp
@@ -36,13 +36,20 @@ from jobs.writer import Transaction, Writer, translate
 T = TypeVar("T")
 
 
-def open_store(database_url: str, *, home: Path, max_queued_per_project: int = 10_000) -> Store:
+def open_store(
+    database_url: str,
+    *,
+    home: Path,
+    max_queued_per_project: int = 10_000,
+    min_free_bytes: int = 64 << 20,
+) -> Store:
     """Open the database (made or migrated if need be) and the files below `home`.
 
     Args:
         database_url: `sqlite:////path/to/mige.db`.
         home: holds `secrets/` and `storage/`; made 0700.
         max_queued_per_project: more queued jobs than this are refused.
+        min_free_bytes: with less room than this no job is accepted; those that run need it.
 
     Raises:
         SettingsError: the URL, the home, the SQLite or the revision cannot work.
@@ -61,6 +68,7 @@ def open_store(database_url: str, *, home: Path, max_queued_per_project: int = 1
             storage=home / "storage",
             tokens=tokens,
             max_queued_per_project=max_queued_per_project,
+            min_free_bytes=min_free_bytes,
         )
     except DBAPIError as error:
         engine.dispose()
@@ -81,12 +89,13 @@ class Store:
         storage: Path,
         tokens: AttemptTokens,
         max_queued_per_project: int,
+        min_free_bytes: int,
     ) -> None:
         self.storage = storage
         self.objects = ObjectStore(storage)
         self.feed = Feed()
         self._tokens = tokens
-        self._max_queued = max_queued_per_project
+        self._max_queued, self._min_free_bytes = max_queued_per_project, min_free_bytes
         self._readers = readers
         self._writer_engine = writer
         self._writer = Writer(writer, on_commit=lambda ids, q: self.feed.publish(ids, queue=q))
@@ -116,6 +125,7 @@ class Store:
         fingerprint: str | None = None,
     ) -> Submission:
         """Accept a job; once this returns it is never lost. See `jobs.store.submit`."""
+        check_room(self.storage, self._min_free_bytes)
         result = self._write(
             lambda tx: submit.submit(
                 tx,

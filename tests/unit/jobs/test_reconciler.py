@@ -3,7 +3,12 @@ import time
 
 import pytest
 
-from jobs.errors import StorageFullError, WorkersLostError
+from jobs.errors import (
+    StaleFenceError,
+    StorageFullError,
+    StorageUnavailableError,
+    WorkersLostError,
+)
 from jobs.executors.base import Executor, Observation
 from jobs.failpoints import FailpointError
 from jobs.lease_watch import LeaseTimes
@@ -265,6 +270,74 @@ def test_an_attempt_over_its_time_fails_the_job(bench, reconciler, executor, sto
     job = store.job(job_id)
     assert (job.state, job.reason) == (S.FAILED, Reason.MAX_RUNTIME_EXCEEDED)
     assert ("stop", 1) in executor.calls
+
+
+def test_a_runner_cannot_turn_its_end_by_time_into_another_attempt(
+    bench, reconciler, executor, store, clock
+):
+    job_id = started(bench, reconciler, retry=RetrySpec(max_runtime_s=1))
+    stop = executor.stop
+
+    def says_so_when_stopped(job_id, fence, *, grace_s):
+        with pytest.raises(StaleFenceError):
+            bench.end(job_id, Reason.DRIVER_LOST, exit_code=30)
+        stop(job_id, fence, grace_s=grace_s)
+
+    executor.stop = says_so_when_stopped
+    reconciler.step()
+    clock.now += 1
+    reconciler.step()
+    assert store.job(job_id).reason is Reason.MAX_RUNTIME_EXCEEDED
+
+
+def test_a_runner_that_does_not_leave_after_its_attempt_ended_is_stopped(
+    bench, reconciler, executor, store, clock
+):
+    job_id = started(bench, reconciler)
+    bench.end(job_id, Reason.NAN_LOSS)
+    reconciler.step()
+    clock.now += 29
+    reconciler.step()
+    assert ("stop", 1) not in executor.calls
+    clock.now += 1
+    reconciler.step()
+    reconciler.step()
+    assert executor.calls.count(("stop", 1)) == 1
+
+
+def test_a_runner_that_leaves_is_not_stopped(bench, reconciler, executor, clock):
+    job_id = started(bench, reconciler)
+    bench.end(job_id, Reason.NAN_LOSS)
+    executor.exits(job_id, 1)
+    reconciler.step()
+    clock.now += 100
+    reconciler.step()
+    assert ("stop", 1) not in executor.calls
+
+
+def test_an_attempt_that_cannot_be_looked_after_holds_up_no_other(
+    bench, reconciler, executor, store
+):
+    first, second = started(bench, reconciler), started(bench, reconciler)
+    observe = executor.observe
+
+    def refuse(job_id, fence):
+        if job_id == first:
+            raise StorageUnavailableError("It is away.", "Wait.")
+        return observe(job_id, fence)
+
+    executor.observe = refuse
+    executor.exits(second, 1, Reason.NAN_LOSS, 20)
+    reconciler.step()
+    assert [store.job(j).state for j in (first, second)] == [S.LEASED, S.FAILED]
+
+
+def test_a_job_cancelled_between_claim_and_start_is_not_started(bench, reconciler, executor, store):
+    job_id = bench.leased()
+    store.request(job_id, D.CANCELLED, project="p", actor="me")
+    reconciler.step()
+    assert store.job(job_id).state is S.CANCELLED
+    assert executor.calls == []
 
 
 def test_a_service_that_ended_between_claim_and_start_starts_the_same_attempt(

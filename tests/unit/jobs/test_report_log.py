@@ -44,3 +44,11 @@ def test_without_a_plain_file_there_are_no_reports(tmp_path, kind):
         (tmp_path / "other").write_bytes(line(0))
         path.symlink_to(tmp_path / "other")
     assert steps(read_batches(path, 0)) == []
+
+
+def test_a_huge_line_counts_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_log, "_LINE_LIMIT_BYTES", 400)
+    path = tmp_path / "reports.jsonl"
+    path.write_bytes(line(0) + b"x" * 1000 + b"\n" + line(2))
+    assert steps(read_batches(path, 0)) == [(0, [0, "diagnostic.unreadable", 2])]
+    assert steps(read_batches(path, 2)) == [(2, [2])]

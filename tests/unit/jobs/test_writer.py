@@ -1,6 +1,8 @@
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -122,11 +124,18 @@ def test_a_full_disk_refuses_what_does_not_fit_and_keeps_the_rest(writer):
 
 
 def test_a_database_that_another_process_holds_is_unavailable_for_now(tmp_path, monkeypatch):
-    monkeypatch.setattr("jobs.database.BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("jobs.database.BUSY_TIMEOUT_MS", 200)
     engine, other = writer_engine(tmp_path / "a.db"), writer_engine(tmp_path / "a.db")
     writer = Writer(engine, on_commit=lambda ids, q: None)
-    with other.begin(), pytest.raises(StorageUnavailableError, match="another process"):
-        writer.run(lambda tx: None)
+
+    def refused(_):
+        with pytest.raises(StorageUnavailableError, match="another process"):
+            writer.run(lambda tx: None)
+
+    with other.begin(), ThreadPoolExecutor(20) as pool:
+        started = time.monotonic()
+        list(pool.map(refused, range(20)))
+        assert time.monotonic() - started < 10 * 0.2  # busy for one of a batch is busy for all
     assert writer.run(lambda tx: "again") == "again"
     assert writer.broken is None
     writer.close()

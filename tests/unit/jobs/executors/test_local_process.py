@@ -162,6 +162,21 @@ def test_a_recycled_process_number_is_not_taken_for_the_runner(tmp_path, runner,
     executor.stop(JOB, 1, grace_s=0)  # and we are still here
 
 
+@pytest.mark.parametrize("written", ["", "[]", "{}", '{"pid": "x", "mark": 1}', "symlink"])
+def test_a_process_file_that_somebody_else_wrote_is_not_followed(tmp_path, runner, launch, written):
+    executor = LocalProcess(tmp_path, spawn=runner(SLEEP))
+    executor.ensure(launch())
+    file = run_of(tmp_path).process_file
+    file.unlink()
+    if written == "symlink":
+        (tmp_path / "other").write_text(json.dumps({"pid": os.getpid(), "mark": "m"}))
+        file.symlink_to(tmp_path / "other")
+    else:
+        file.write_text(written)
+    assert executor.observe(JOB, 1).status == "exited"
+    executor.stop(JOB, 1, grace_s=0)
+
+
 def test_stop_ends_the_children_too(tmp_path, runner, launch):
     fake = runner(WITH_CHILD)
     executor = LocalProcess(tmp_path, spawn=fake)

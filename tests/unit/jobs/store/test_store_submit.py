@@ -2,7 +2,12 @@ import threading
 
 import pytest
 
-from jobs.errors import IdempotencyConflictError, NotFoundError, QuotaExceededError
+from jobs.errors import (
+    IdempotencyConflictError,
+    NotFoundError,
+    QuotaExceededError,
+    StorageFullError,
+)
 from jobs.failpoints import FailpointError
 from jobs.spec import TrainingSpec
 from jobs.states import DesiredState, JobState
@@ -105,3 +110,11 @@ def test_a_job_of_another_project_looks_like_none(store, spec):
     with pytest.raises(NotFoundError) as unknown:
         store.job("job_" + "0" * 32, project="q")
     assert type(other.value) is type(unknown.value)
+
+
+def test_no_job_is_accepted_that_could_not_be_finished(home, spec):
+    url = f"sqlite:///{home}/mige.db"
+    store = open_store(url, home=home, min_free_bytes=1 << 60)
+    with pytest.raises(StorageFullError, match="MiB are free"):
+        store.submit(spec, project="p", actor="me")
+    store.close()
