@@ -7,7 +7,7 @@ authentication cannot disagree; a test walks over every route and asks without a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
 from fastapi import Depends, Request
@@ -54,10 +54,10 @@ async def authenticated(request: Request, store: StoreDep) -> ApiKeyRecord:
 KeyDep = Annotated[ApiKeyRecord, Depends(authenticated)]
 
 
-def needs(scope: Scope) -> Callable[[ApiKeyRecord], ApiKeyRecord]:
+def needs(scope: Scope) -> Callable[[ApiKeyRecord], Awaitable[ApiKeyRecord]]:
     """A dependency that lets a key with this scope (or `admin`) pass."""
 
-    def check(key: KeyDep) -> ApiKeyRecord:
+    async def check(key: KeyDep) -> ApiKeyRecord:
         if scope not in key.scopes and "admin" not in key.scopes:
             raise ProblemError("scope_missing", f"This needs a key with the scope {scope}.")
         return key

@@ -1,4 +1,7 @@
-"""What routes need, taken from the application that `services.app.create_app` built."""
+"""What routes need, taken from the application that `services.app.create_app` built.
+
+These are coroutines although nothing is awaited: FastAPI would run each plain function in a thread.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from jobs.store import Store
 from services.context import ServiceContext
 
 
-def service_context(request: Request) -> ServiceContext:
+async def service_context(request: Request) -> ServiceContext:
     """Everything that was built once for this application."""
     context: ServiceContext = request.app.state.context
     return context
@@ -19,7 +22,7 @@ def service_context(request: Request) -> ServiceContext:
 ContextDep = Annotated[ServiceContext, Depends(service_context)]
 
 
-def job_store(context: ContextDep) -> Store:
+async def job_store(context: ContextDep) -> Store:
     """The store."""
     return context.store
 

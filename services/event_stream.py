@@ -57,6 +57,8 @@ async def wait_for_job(
     context: ServiceContext, job: JobRecord, until: Literal["terminal", "change"], wait_s: float
 ) -> JobRecord:
     """Wait until a job has ended (or has another version), at most `wait_s` seconds."""
+    if wait_s <= 0:
+        return job
     loop = asyncio.get_running_loop()
     deadline, first = loop.time() + wait_s, job_etag(job)
     while True:

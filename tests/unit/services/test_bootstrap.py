@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import socket
@@ -95,6 +96,29 @@ def test_the_address_for_clients_is_one_that_can_be_called():
     for host, prefix in (("127.0.0.1", "http://127.0.0.1:"), ("0.0.0.0", "http://127.0.0.1:")):
         with bind(Settings(host=host, port=0)) as listener:
             assert base_url(listener) == f"{prefix}{listener.getsockname()[1]}"
+
+
+def test_answers_do_not_wait_for_the_clients_acknowledgement(settings):
+    async def accepted_without_delay(listener):
+        loop, connected = asyncio.get_running_loop(), asyncio.Event()
+        options = []
+
+        class Connection(asyncio.Protocol):
+            def connection_made(self, transport):
+                socket_ = transport.get_extra_info("socket")
+                options.append(socket_.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                transport.close()
+                connected.set()
+
+        server = await loop.create_server(Connection, sock=listener)
+        _reader, writer = await asyncio.open_connection(*listener.getsockname())
+        await connected.wait()
+        writer.close()
+        server.close()
+        await server.wait_closed()
+        return options[0]
+
+    assert asyncio.run(accepted_without_delay(bind(settings))) != 0
 
 
 def test_a_home_is_made_for_its_owner_only(tmp_path):
