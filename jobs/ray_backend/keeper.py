@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,9 +105,10 @@ def _keep(options: KeeperOptions, ready: int) -> None:
             HeadState(address, os.getpid(), start_mark(os.getpid()) or "", str(options.temp_dir)),
         )
         signal.alarm(0)
-        os.close(options.lock)
-        os.write(ready, b"0")
+        with suppress(BrokenPipeError):  # who started us was ended; the next to ask finds us
+            os.write(ready, b"0")
         os.close(ready)
+        os.close(options.lock)
         _watch(options, stop)
     finally:
         (options.root / "head.json").unlink(missing_ok=True)
