@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import socket
 from pathlib import Path
 
@@ -120,5 +119,6 @@ def _address_error(settings: Settings, error: OSError) -> SettingsError:
         )
     if error.errno == errno.EACCES:
         return SettingsError(f"{where} needs more rights.", "Set MIGE_PORT to 1024 or above.")
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return SettingsError(f"{where} cannot be used: {reason}.", "Correct MIGE_HOST.")
+    return SettingsError(
+        f"{where} cannot be used: {error.strerror or error}.", "Correct MIGE_HOST."
+    )

@@ -19,7 +19,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from jobs.errors import SettingsError, StorageFullError, StorageUnavailableError
+from jobs.errors import JobError, StorageUnavailableError
 from jobs.executors.local_process import LocalProcess, Spawn, StartRunner, runner_environment
 from jobs.lease_watch import LeaseTimes
 from jobs.reconciler import Reconciler, ReconcilerSettings
@@ -39,7 +39,7 @@ from services.protocol import GuardedProtocol
 from services.settings import Settings, load_settings
 from services.telemetry import configure_logging
 
-EXIT_MISCONFIGURED = 2
+EXIT_TRY_AGAIN, EXIT_MISCONFIGURED = 1, 2
 _DRAIN_S = 20
 _WANTED_FILES = 65_536
 
@@ -58,9 +58,10 @@ def main() -> int:
             check_exposure(settings, has_keys=store.has_keys())
             _welcome(settings, store, base_url(listener))
             _serve(settings, store, listener, began)
-    except (SettingsError, StorageFullError, StorageUnavailableError) as error:
+    except JobError as error:
         sys.stderr.write(f"mige: {error}\n")
-        return EXIT_MISCONFIGURED
+        # Storage that does not answer may answer the next process; the rest needs a person.
+        return EXIT_TRY_AGAIN if isinstance(error, StorageUnavailableError) else EXIT_MISCONFIGURED
     return 0
 
 

@@ -12,6 +12,8 @@ import httpx2
 import psutil
 import pytest
 
+from tests.integration.api_service import SPEC
+
 DEADLINE_S = 30
 
 
@@ -46,20 +48,26 @@ def wait_ready(url):
     raise AssertionError("the service is not ready")
 
 
+@pytest.mark.slow
 def test_it_starts_answers_and_stops_in_order(tmp_path):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    process = start(tmp_path / "home", MIGE_PORT=str(port))
+    process = start(tmp_path / "home", MIGE_PORT=str(port), MIGE_RECONCILER="false")
     try:
         wait_ready(url)
         credentials = json.loads((tmp_path / "home" / "credentials.json").read_text())
         headers = {"Authorization": f"Bearer {credentials['api_key']}"}
         assert credentials["url"] == url
         assert httpx2.get(f"{url}/v1/jobs", headers=headers).status_code == 200
-        with httpx2.stream("GET", f"{url}/livez") as held:  # a connection that stays open
+        job = httpx2.post(f"{url}/v1/jobs", json=SPEC, headers=headers).json()
+        events = url + job["links"]["events"]
+        stream = {**headers, "Accept": "text/event-stream"}
+        with httpx2.stream("GET", events, headers=stream) as held:  # would go on for ever
+            next(held.iter_lines())
             process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
             out, err = process.communicate(timeout=DEADLINE_S)
-            held.close()
+            assert time.monotonic() - began < 15
     finally:
         process.kill()
         process.wait()
@@ -85,6 +93,7 @@ def refused(home, **more):
     return lines[0]
 
 
+@pytest.mark.slow
 def test_a_busy_port_a_misspelt_setting_and_a_bad_home_are_told_in_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         line = refused(tmp_path / "home", MIGE_PORT=str(other.getsockname()[1]))
