@@ -28,7 +28,7 @@ def read_batches(path: Path, first: int) -> Iterator[ReportBatch]:
         with open_regular(path) as file:
             pieces = iter(lambda: file.readline(_LINE_LIMIT_BYTES), b"")
             lines = (piece for piece in pieces if piece.endswith(b"\n"))  # of a huge line the end
-            reports = map(_report, islice(lines, first, None))
+            reports = map(parse_report, islice(lines, first, None))
             while batch := tuple(islice(reports, _BATCH)):
                 yield ReportBatch(first=first, reports=batch)
                 first += len(batch)
@@ -36,7 +36,8 @@ def read_batches(path: Path, first: int) -> Iterator[ReportBatch]:
         return  # the attempt ended before it reported anything
 
 
-def _report(line: bytes) -> Report:
+def parse_report(line: bytes) -> Report:
+    """The report of a line, or one that says that there is none in it."""
     try:
         return Report.model_validate_json(line)
     except ValidationError:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from jobs.wire import Report, ReportBatch
+from jobs.report_log import parse_report
+from jobs.wire import ReportBatch
 
 MAX_BATCH_REPORTS = 200
 MAX_BATCH_BYTES = 256 * 1024
@@ -31,7 +29,7 @@ class ReportTail:
         lines = self._next_lines()
         if not lines:
             return None
-        return ReportBatch(first=self._first, reports=tuple(_parsed(line) for line in lines))
+        return ReportBatch(first=self._first, reports=tuple(parse_report(line) for line in lines))
 
     def acknowledge(self, lines: int) -> None:
         """All lines before number `lines` are stored."""
@@ -59,11 +57,3 @@ def _num_within_limits(lines: list[bytes]) -> int:
         if keys > MAX_BATCH_KEYS and number > 0:
             return number
     return min(len(lines), MAX_BATCH_REPORTS)
-
-
-def _parsed(line: bytes) -> Report:
-    try:
-        return Report.model_validate_json(line)
-    except ValidationError:
-        text = line[:200].decode("utf-8", "replace")
-        return Report(kind="diagnostic.unreadable", at=datetime.now(UTC), data={"line": text})
