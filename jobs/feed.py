@@ -8,6 +8,7 @@ may be spurious (a job not seen for long shares one version with others), never 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import OrderedDict
@@ -68,8 +69,8 @@ class Feed:
         news = asyncio.Event()
 
         def wake() -> None:
-            # The loop may have closed since: then nobody waits any more.
-            if not loop.is_closed():
+            # A loop that has closed since raises: then nobody waits any more.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(news.set)
 
         with self._condition:

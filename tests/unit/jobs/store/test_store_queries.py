@@ -5,6 +5,7 @@ import pytest
 from jobs.errors import NotFoundError, SpecInvalidError
 from jobs.records import EventRecord
 from jobs.states import DesiredState
+from jobs.store import metrics
 from jobs.store.metrics import thin, without_repeats
 from jobs.wire import Report, ReportBatch
 
@@ -143,3 +144,16 @@ def test_metrics_keep_only_the_asked_values_and_the_step(bench):
     (kept,) = bench.store.metrics(job_id, keys={"loss"})
     assert kept.data == {"step": 1, "epoch": 0, "loss": 0.5}
     assert bench.store.metrics(job_id)[0].data == data
+
+
+def test_a_long_curve_is_read_in_part_with_its_end(bench, monkeypatch):
+    monkeypatch.setattr(metrics, "MOST_LOADED", 30)
+    job_id = bench.running()
+    at = datetime.now(UTC)
+    reports = tuple(Report(kind="metric", at=at, data={"step": i}) for i in range(300))
+    bench.store.ingest(job_id, 1, ReportBatch(first=0, reports=reports))
+    steps = [p.data["step"] for p in bench.store.metrics(job_id)]
+    assert 20 <= len(steps) <= 60
+    assert steps == sorted(steps)
+    assert steps[-1] == 299
+    assert max(b - a for a, b in zip(steps, steps[1:], strict=False)) <= 15
