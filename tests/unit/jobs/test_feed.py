@@ -83,3 +83,16 @@ def test_a_forgotten_job_wakes_too_often_and_never_too_seldom(monkeypatch):
     seen = feed.version("a")
     feed.publish(["a"])
     assert feed.version("a") > seen
+
+
+def test_a_loop_that_closed_while_it_waited_harms_nobody():
+    feed = Feed()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(feed.changed("a", 0, timeout_s=60))
+    loop.run_until_complete(asyncio.sleep(0))
+    (wake,) = feed._waiters["a"]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+    wake()  # it was taken from the list a moment before

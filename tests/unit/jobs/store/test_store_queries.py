@@ -1,3 +1,4 @@
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -156,4 +157,4 @@ def test_a_long_curve_is_read_in_part_with_its_end(bench, monkeypatch):
     assert 20 <= len(steps) <= 60
     assert steps == sorted(steps)
     assert steps[-1] == 299
-    assert max(b - a for a, b in zip(steps, steps[1:], strict=False)) <= 15
+    assert max(b - a for a, b in itertools.pairwise(steps)) <= 15
