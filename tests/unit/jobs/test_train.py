@@ -180,6 +180,15 @@ def test_a_value_that_is_not_finite_ends_the_run_for_good(tmp_path):
     assert reporter.of("checkpoint.created") == []
 
 
+def test_the_optimiser_steps_with_the_scheduled_learning_rate(tmp_path):
+    built, used = job(), []
+    built.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: used.append(optimizer.param_groups[0]["lr"])
+    )
+    train(built, attempt(tmp_path), ScriptedReporter())
+    assert used == [built.learning_rate(step) for step in range(TOTAL_STEPS)]
+
+
 @pytest.mark.parametrize("what", ["the loss", "the gradient"])
 def test_an_infinite_loss_or_gradient_ends_the_run_for_good(tmp_path, what):
     built, reporter = job(), ScriptedReporter()
