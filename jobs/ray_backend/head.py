@@ -17,19 +17,21 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
 from jobs.errors import SettingsError
-from jobs.processes import end_group, is_running
+from jobs.processes import end_group, is_running, members
 from jobs.ray_backend.environment import available_cpus, head_environment
 from jobs.ray_backend.failures import HeadLostError
 from jobs.ray_backend.users import UserRegistry
@@ -37,6 +39,7 @@ from jobs.ray_backend.users import UserRegistry
 # A Unix socket's path has at most 103 bytes (macOS); Ray adds up to 66 to its temporary directory.
 _LONGEST_TEMP_DIR = 103 - 66
 _LOG_TAIL_BYTES = 2000
+_LOOK_EVERY_S = 0.05
 _REMEDY = (
     "Free what its log (keeper.log below the home) asks for and submit again, or use "
     '"resources": {"backend": "inline"}, which needs no Ray.'
@@ -157,8 +160,12 @@ class RayHead:
 
     def _clear(self, state: HeadState | None, *, grace_s: float) -> None:
         """End the keeper that `state` names and remove what it left."""
-        if state is not None:
-            end_group(state.pid, state.mark, grace_s=grace_s)
+        if state is not None and state.is_alive():
+            # The keeper alone, not its group: it shuts Ray down, in order, while Ray still answers.
+            with suppress(ProcessLookupError):  # it ended in between
+                os.kill(state.pid, signal.SIGTERM)
+            _wait_for_group(state.pid, grace_s)
+            end_group(state.pid, state.mark, grace_s=0)
         (self._root / "head.json").unlink(missing_ok=True)
         if self.temp_dir.is_dir() and not self.temp_dir.is_symlink():
             shutil.rmtree(self.temp_dir, ignore_errors=True)
@@ -214,6 +221,12 @@ def _make_own_directory(path: Path) -> None:
                 f"{path} exists and is not a directory of this user alone.",
                 "Remove it, or set TMPDIR to a directory of your own.",
             ) from None
+
+
+def _wait_for_group(leader: int, grace_s: float) -> None:
+    deadline = time.monotonic() + grace_s
+    while members(leader) and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _answers(address: str) -> bool:
