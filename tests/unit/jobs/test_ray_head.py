@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -43,11 +44,13 @@ def fake_keeper(monkeypatch):
             self.starts = 0
             self.state = None
             self.returncode = 0
+            self.temp_dirs = set()
 
         def run(self, command, *, env, stdout, **_):
             self.starts += 1
             self.command, self.env = command, env
             options = KeeperOptions.parse(command[4:])
+            self.temp_dirs.add(options.temp_dir)
             if self.state is not None:
                 write_state(options.root, self.state)
             stdout.write("ray said this")
@@ -56,7 +59,9 @@ def fake_keeper(monkeypatch):
 
     fake = Fake()
     monkeypatch.setattr(head_module.subprocess, "run", fake.run)
-    return fake
+    yield fake
+    for temp_dir in fake.temp_dirs:
+        shutil.rmtree(temp_dir, ignore_errors=True)  # it lies outside tmp_path
 
 
 def state_of(process, address, temp_dir="unused"):
