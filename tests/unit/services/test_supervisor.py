@@ -30,7 +30,7 @@ def say(text):
 home, port, api = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 options = ServeOptions(
     home=home, host="127.0.0.1", port=port, environment={"PORT": str(port)},
-    command=(sys.executable, "-c", api), api_grace_s=2.0, runner_grace_s=1.0,
+    command=(sys.executable, "-c", api), api_grace_s=30.0, runner_grace_s=1.0,
 )
 sys.exit(Supervisor(options, say=say, stop_cluster=lambda: say("cluster stopped")).run())
 """
@@ -208,6 +208,7 @@ def test_a_process_that_only_has_the_pid_of_an_api_process_is_left_alone(serve, 
     home.mkdir()
     state = {"pid": bystander.pid, "mark": "another boot:1"}
     (home / "api.json").write_text(json.dumps(state))
+    assert api_pid(home) is None
     served = serve()
     wait_until(lambda: served.said("mige is ready"))
     assert bystander.poll() is None
