@@ -19,6 +19,7 @@ CONTROL_SIDE = [
     "jobs.data_sources",
     "jobs.feasibility",
     "jobs.ray_backend.head",
+    "jobs.standby",
     "services.app",
     "services.client",
     "services.cli.main",
