@@ -55,7 +55,7 @@ class ApiProcess:
 
 def api_command() -> list[str]:
     """How the API process is started."""
-    return [sys.executable, "-m", "services.main"]
+    return [sys.executable, "-P", "-m", "services.main"]  # -P: never from the current folder
 
 
 def is_ready(host: str, port: int) -> bool:

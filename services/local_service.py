@@ -99,7 +99,7 @@ class LocalService:
         self.log.touch(mode=0o600)  # the first start prints the key
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.cli.main", "serve"],
+                [sys.executable, "-P", "-m", "services.cli.main", "serve"],
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,

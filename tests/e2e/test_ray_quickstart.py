@@ -1,10 +1,8 @@
 """One job through Ray Train with two workers, as a person would run it."""
 
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -36,12 +34,11 @@ def test_two_workers_of_ray_train_make_one_encoder_that_can_be_used(tmp_path):
 
 def test_an_interrupted_demo_leaves_nothing_running(tmp_path):
     demo = subprocess.Popen(
-        [sys.executable, "-m", "services.demo"],
+        [sys.executable, "-P", "-m", "services.demo"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     shown = iter(demo.stdout.readline, "")
     next(line for line in shown if line.startswith("submitted"))
