@@ -26,7 +26,9 @@ else
     uv=$venv/bin/uv
 fi
 
+quiet=--quiet
+[ ! -t 2 ] || quiet= # a person watching sees the downloads
 echo "Installing the locked dependencies into $venv (several GB the first time) ..."
-"$uv" pip sync --quiet --python "$venv/bin/python" --require-hashes requirements.lock
+"$uv" pip sync $quiet --python "$venv/bin/python" --require-hashes requirements.lock
 "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
 echo "Ready: $venv"
