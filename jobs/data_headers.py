@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ import numpy as np
 from jobs.errors import DataInvalidError
 
 IDX_UBYTE_MAGIC = b"\0\0\x08"  # then one byte: the number of axes
+# What zipfile and numpy raise for a damaged file; RuntimeError: its flags say that it is encrypted.
+NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def read_npz_headers(path: Path) -> Mapping[str, ArrayHeader]:
                 for info in archive.infolist()
                 if info.filename.endswith(".npy")
             }
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+    except NPZ_ERRORS as error:
         raise DataInvalidError(
             f"{path.name} is not a readable npz file: {error}.",
             "Write it with numpy.savez or numpy.savez_compressed.",

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.data.image_arrays import ImageArrays, checked_images
+from jobs.data_headers import NPZ_ERRORS
 from jobs.data_sources import ARRAY_NAMES, describe, required_root
 from jobs.errors import DataInvalidError
 from jobs.spec import ArraysDataSpec
@@ -18,14 +19,14 @@ def load_npz(data: ArraysDataSpec, data_root: Path | None) -> ImageArrays:
 
     Raises:
         SpecInvalidError: there is no data root, the file is missing or its headers are wrong.
-        DataInvalidError: floating-point pixels outside [0, 1].
+        DataInvalidError: the file is damaged, or holds floating-point pixels outside [0, 1].
     """
     describe(data, data_root)
     path = required_root(data, data_root) / data.file
     try:
         with np.load(path, allow_pickle=False) as archive:
             x_train, y_train, x_test, y_test = (archive[name] for name in ARRAY_NAMES)
-    except (ValueError, OSError, EOFError) as error:
+    except (*NPZ_ERRORS, OSError) as error:
         raise DataInvalidError(
             f"{data.file} cannot be read: {error}.", "Write it again with numpy.savez."
         ) from error

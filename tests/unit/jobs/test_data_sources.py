@@ -6,6 +6,7 @@ import gzip
 import io
 import typing
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,20 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
     with pytest.raises(SpecInvalidError) as refused:
         describe(ARRAYS, tmp_path)
     assert refused.value.code == "data_invalid"
+
+
+@pytest.mark.parametrize("position", range(0, 1000, 31))
+def test_a_byte_that_changed_in_a_packed_npz_is_never_an_unexpected_error(tmp_path, position):
+    path = tmp_path / "mine.npz"
+    images, labels = np.arange(160, dtype=np.uint8).reshape(-1, 4, 4), np.arange(10)
+    np.savez_compressed(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    content = bytearray(path.read_bytes())
+    content[position % len(content)] ^= 0x55
+    path.write_bytes(content)
+    with suppress(SpecInvalidError):
+        describe(ARRAYS, tmp_path)
+        with suppress(DataInvalidError):
+            load_data(ARRAYS, tmp_path)
 
 
 def test_a_header_that_lies_about_the_size_is_refused(tmp_path):
