@@ -18,6 +18,7 @@ from jobs.errors import (
     StorageUnavailableError,
     WorkersLostError,
 )
+from jobs.serialization import clean_text
 from jobs.states import ExitCode, Reason
 from jobs.wire import Exit
 
@@ -77,8 +78,8 @@ def classify(error: BaseException) -> Exit:
     return Exit(
         exit_code=code,
         reason=reason,
-        message=(_message(error))[:MAX_MESSAGE],
-        remedy=str(remedy)[:MAX_REMEDY] if remedy else None,
+        message=clean_text(_message(error))[:MAX_MESSAGE],
+        remedy=clean_text(str(remedy))[:MAX_REMEDY] if remedy else None,
     )
 
 

@@ -10,7 +10,6 @@ torch and Ray are imported only when the first heartbeat is on its way.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import random
 import signal
@@ -36,6 +35,7 @@ from jobs.exits import COMPLETED, FENCED, INTERRUPTED, UNACKNOWLEDGED, classify
 from jobs.forwarder import FIRST_PAUSE_S, LONGEST_PAUSE_S, Forwarder, Watch
 from jobs.reporters import InlineReporter, ReportWriter, new_report
 from jobs.run_directory import RunDirectory
+from jobs.runner_log import configure_log
 from jobs.states import ExitCode, Phase
 from jobs.wire import Exit, Heartbeat, Launch, Manifest
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     os.umask(0o077)
-    _configure_log()
+    configure_log()
     if arguments.standby is None:
         return drive(arguments.attempt)
     from jobs.ray_backend.warm import serve
@@ -212,8 +212,7 @@ class Runner:
     def _fenced(self) -> None:
         """Called by the forwarder: write nothing more, end at once."""
         log.error("attempt.fenced")
-        self._write_exit(FENCED)
-        self._leave(ExitCode.FENCED)
+        self._leave_with(FENCED)
 
     def _lost(self) -> None:
         """Called by the forwarder, whose thread this is: a last checkpoint, then end."""
@@ -221,8 +220,14 @@ class Runner:
         self._interrupt(UNACKNOWLEDGED)
         self._forwarder.turn()  # writes the control file
         if not self._ended.wait(GRACE_S):
-            self._write_exit(UNACKNOWLEDGED)
-            self._leave(UNACKNOWLEDGED.exit_code)
+            self._leave_with(UNACKNOWLEDGED)
+
+    def _leave_with(self, end: Exit) -> None:
+        """End the process, also where its last word cannot be written (a full disk)."""
+        try:
+            self._write_exit(end)
+        finally:
+            self._leave(end.exit_code)
 
     def _write_exit(self, end: Exit) -> None:
         write_atomic(self._directory.exit_file, end.model_dump_json().encode())
@@ -243,22 +248,6 @@ def _patiently(request: Callable[[], T], *, tries: int | None = None) -> T:
                 raise
             time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311
             pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
-
-
-def _configure_log() -> None:
-    """One line an event on stdout, which is the attempt's log; tracebacks below it."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(
-                colors=False, exception_formatter=structlog.dev.plain_traceback
-            ),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(),
-    )
 
 
 if __name__ == "__main__":

@@ -69,6 +69,12 @@ def test_a_long_message_is_cut():
     assert len(classify(ValueError("x" * 10_000)).message) == 4000
 
 
+def test_a_file_name_that_is_no_text_still_becomes_a_message():
+    assert classify(errors.DataInvalidError("x\udc80.png is damaged.", "r")).message == (
+        "x?.png is damaged."
+    )
+
+
 def test_what_no_retry_can_help_is_never_retried():
     for error in (errors.DivergedError("d", "r"), errors.DataInvalidError("d", "r")):
         assert RETRY_CLASSES[classify(error).reason] is RetryClass.NEVER

@@ -249,6 +249,33 @@ def test_a_newer_attempt_ends_the_process_at_once(attempt):
     assert attempt.left == [ExitCode.FENCED]
 
 
+def test_a_replaced_attempt_ends_even_if_nothing_can_be_written_any_more(attempt):
+    attempt.control_plane.errors = {"heartbeat": [StaleFenceError("job_1", 1)]}
+
+    def train(launch: Launch) -> None:
+        attempt.run.exit_file.mkdir()  # nothing can take its name, as on a full disk
+        deadline = time.monotonic() + 10
+        while not attempt.left and time.monotonic() < deadline:
+            time.sleep(0.01)
+        attempt.run.exit_file.rmdir()
+        raise StaleFenceError("job_1", 1)
+
+    attempt.drive(train)
+    assert attempt.left == [ExitCode.FENCED]
+
+
+def test_a_full_disk_silences_the_log_and_nothing_else():
+    code = (
+        "import structlog; from jobs.runner_log import configure_log; "
+        "configure_log(open('/dev/full', 'w')); "
+        "structlog.get_logger().info('an event'); print('alive')"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert found.stdout.strip() == "alive"
+
+
 def test_the_runner_starts_without_torch_and_ray():
     code = (
         "import sys, jobs.runner; "
