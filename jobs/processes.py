@@ -20,6 +20,13 @@ _KILL_WAIT_S: Final = 5.0
 _ZOMBIE: Final = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
 
 
+def available_cpus() -> int:
+    """How many processors this process may use: fewer than the host has where it is confined."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def start_mark(pid: int) -> str | None:
     """The mark of a process that runs; None if there is none, or only its zombie."""
     if platform.system() == "Linux":

@@ -11,7 +11,6 @@ process's monotonic clock; no clock is ever compared with another one.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from jobs.executors.base import Executor
 from jobs.failpoints import fp
 from jobs.garbage import collect
 from jobs.lease_watch import LeaseTimes, LeaseWatch, Verdict
+from jobs.processes import available_cpus
 from jobs.report_log import read_batches
 from jobs.spec import JobSpec
 from jobs.states import DesiredState, JobState, Reason
@@ -51,7 +51,7 @@ class ReconcilerSettings:
     data_root: str | None = None
     ray_home: str | None = None
     owner: str = "local"
-    num_cpus: int = field(default_factory=lambda: os.cpu_count() or 1)
+    num_cpus: int = field(default_factory=available_cpus)
     heartbeat_s: float = 3.0
     times: LeaseTimes = field(default_factory=LeaseTimes)
     unacknowledged_limit_s: float = 600.0  # we can kill on this host, so an outage need not

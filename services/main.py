@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from jobs.errors import JobError, StorageUnavailableError
 from jobs.executors.local_process import LocalProcess, Spawn, StartRunner, runner_environment
 from jobs.lease_watch import LeaseTimes
+from jobs.processes import available_cpus
 from jobs.reconciler import Reconciler, ReconcilerSettings
 from jobs.standby import StandbyPool
 from jobs.store import Store, open_store
@@ -154,7 +155,7 @@ def _runner_starter(settings: Settings) -> Iterator[Spawn]:
         settings.home,
         environment=runner_environment(),
         cold=StartRunner(),
-        num_cpus=os.cpu_count() or 1,
+        num_cpus=available_cpus(),
     )
     pool.start()
     try:

@@ -3,7 +3,6 @@
 Read in Ray 2.60's source or found by measuring it (see `tests/benchmarks/startup.py`).
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -103,10 +102,3 @@ def loopback_interface() -> str:
         if any(address.address == "127.0.0.1" for address in addresses):
             return str(name)
     return "lo"
-
-
-def available_cpus() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

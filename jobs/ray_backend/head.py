@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import TextIO
 
 from jobs.errors import SettingsError
-from jobs.processes import end_group, is_running, members
-from jobs.ray_backend.environment import available_cpus, head_environment
+from jobs.processes import available_cpus, end_group, is_running, members
+from jobs.ray_backend.environment import head_environment
 from jobs.ray_backend.failures import HeadLostError
 from jobs.ray_backend.users import UserRegistry
 

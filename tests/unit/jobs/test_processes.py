@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from jobs.processes import end_group, is_running, members, start_mark
+from jobs.processes import available_cpus, end_group, is_running, members, start_mark
+from jobs.reconciler import ReconcilerSettings
 
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = (
@@ -115,3 +116,14 @@ def test_ending_what_has_ended_does_nothing(start):
     mark = start_mark(process.pid) or "gone"
     process.wait()
     end_group(process.pid, mark, grace_s=5)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only")
+def test_a_confined_process_counts_only_the_processors_it_may_use():
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert available_cpus() == 1
+        assert ReconcilerSettings(api_url="http://127.0.0.1:1").num_cpus == 1
+    finally:
+        os.sched_setaffinity(0, before)
