@@ -3,9 +3,10 @@
 Each reason belongs to one class:
 
 * never: another attempt would end the same way. The job fails.
-* once: perhaps bad luck. One more attempt, whatever the budget.
+* once: perhaps bad luck. One more attempt, whatever the budget, if it is the first failure.
 * budgeted: infrastructure. Up to `max_attempts`, with a back-off of 10, 40, then 160 s; the first
-  retry after a lost process comes after 2 s, for it is usually a killed process and nothing else.
+  retry after a lost process comes after 2 s, for it is usually a killed process and nothing else;
+  so does every one after an orderly stop.
 * free: not the job's doing (storage away, orderly stop of the host). It costs no budget, but a job
   does not start more than `MOST_ATTEMPTS` times in all.
 """
@@ -95,7 +96,7 @@ def decide(
         return _ended(JobState.CANCELLED, Reason.USER_CANCELLED, "Cancelled on request.", failures)
     retry = _retry_class(end)
     failures += retry is not RetryClass.FREE
-    if retry is RetryClass.NEVER or (retry is RetryClass.ONCE and attempts > 1):
+    if retry is RetryClass.NEVER or (retry is RetryClass.ONCE and failures > 1):
         return _failed(end, failures)
     if desired is DesiredState.PAUSED:
         return _ended(JobState.PAUSED, Reason.USER_PAUSED, "Paused on request.", failures)
@@ -113,16 +114,18 @@ def decide(
 
 
 def _retry_class(end: Exit) -> RetryClass:
-    """A runner that was told to stop and said so in order (SIGTERM) is not a failure of the job."""
-    if end.reason is Reason.DRIVER_LOST and end.exit_code == ExitCode.INFRASTRUCTURE:
-        return RetryClass.FREE
-    return RETRY_CLASSES[end.reason]
+    return RetryClass.FREE if _stopped_in_order(end) else RETRY_CLASSES[end.reason]
+
+
+def _stopped_in_order(end: Exit) -> bool:
+    """A runner that was told to stop and said so (SIGTERM) is not a failure of the job."""
+    return end.reason is Reason.DRIVER_LOST and end.exit_code == ExitCode.INFRASTRUCTURE
 
 
 def _delay(end: Exit, attempts: int) -> float:
     if end.reason is Reason.USER_PAUSED:
         return 0.0
-    if attempts == 1 and end.reason in _LOST:
+    if _stopped_in_order(end) or (attempts == 1 and end.reason in _LOST):
         return QUICK_RETRY_S
     return BACK_OFF_S[min(attempts, len(BACK_OFF_S)) - 1]
 

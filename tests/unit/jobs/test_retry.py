@@ -89,6 +89,11 @@ def test_bad_luck_is_granted_once(reason):
     assert (second.state, second.reason) == (S.FAILED, reason)
 
 
+def test_attempts_that_were_no_failures_do_not_take_the_one_retry_away():
+    after_two_pauses = outcome(R.OOM_HOST, attempts=3, failures=0)
+    assert (after_two_pauses.state, after_two_pauses.failures) == (S.QUEUED, 1)
+
+
 @pytest.mark.parametrize("reason", [R.HEAD_LOST, R.STORAGE_UNAVAILABLE])
 def test_what_is_not_the_jobs_doing_costs_no_budget_but_has_an_end(reason):
     decision = outcome(reason, attempts=10, failures=0, max_attempts=1)
@@ -100,6 +105,7 @@ def test_a_runner_that_was_told_to_stop_in_order_costs_no_budget():
     ordered = outcome(R.DRIVER_LOST, exit_code=ExitCode.INFRASTRUCTURE, max_attempts=1)
     killed = outcome(R.DRIVER_LOST, exit_code=-9, max_attempts=1)
     assert (ordered.state, ordered.failures) == (S.QUEUED, 0)
+    assert outcome(R.DRIVER_LOST, exit_code=ExitCode.INFRASTRUCTURE, attempts=3).delay_s == 2
     assert killed.state is S.FAILED
 
 
