@@ -30,9 +30,11 @@ MIN_SAMPLES_ANY = 8
 DIM_CONV_SIDES = (28, 32)
 FLOAT_BYTES = 4
 COPIES_OF_PARAMETERS = 5  # weights, gradient, Adam's two moments, the buffer of the all-reduce
+COPIES_OF_PROJECTION = 2  # the matrix, and the copy that a checkpoint is written from
 COPIES_OF_GRAM = 12  # distances, kernel, eigenvectors and their work space, for joint and marginal
 MAX_WORKER_BYTES = 16 * 2**30
 RESNET18_PARAMETERS = 11_200_000  # without the last layer
+BATCH_NORMALIZED = frozenset({"dim_conv", "resnet18"})  # encoders that normalise own rows
 
 
 def check_feasible(spec: JobSpec, description: DataDescription) -> None:
@@ -65,14 +67,11 @@ def training_rows(spec: JobSpec, description: DataDescription) -> int:
 def worker_bytes(spec: JobSpec, description: DataDescription) -> int:
     """About how much memory one worker needs beside its libraries, in bytes.
 
-    The arrays of the data set, the parameters with their optimiser state, and the n × n matrices of
-    the score estimates. Activations are left out: the batch is small beside these.
+    The arrays of the data set, the parameters with their optimiser state, the projection of the
+    images, and the n × n matrices of the score estimates. Activations are left out: the batch is
+    small beside these.
     """
-    rows = description.num_train + description.num_test
-    data = rows * math.prod(description.image_shape) * FLOAT_BYTES
-    parameters = num_parameters(spec, description) * FLOAT_BYTES * COPIES_OF_PARAMETERS
-    gram = kernel_samples(spec) ** 2 * FLOAT_BYTES * COPIES_OF_GRAM
-    return data + parameters + gram
+    return sum(_bytes_by_part(spec, description).values())
 
 
 def num_parameters(spec: JobSpec, description: DataDescription) -> int:
@@ -118,6 +117,14 @@ def _check_workers(spec: JobSpec, description: DataDescription) -> None:
             "infeasible_config",
             f"A batch of {batch} rows cannot be split evenly over {workers} workers.",
             f"Use a multiple of {workers}, such as {math.ceil(batch / workers) * workers}.",
+        )
+    if batch == workers and spec.encoder.kind in BATCH_NORMALIZED:
+        raise SpecInvalidError(
+            "/training/batch_size",
+            "infeasible_config",
+            f"Each of the {workers} workers would get one row, and the encoder "
+            f"{spec.encoder.kind!r} normalises over the rows of a worker.",
+            f"Use at least {2 * workers} rows, fewer workers, or the encoder 'mlp'.",
         )
 
 
@@ -188,22 +195,40 @@ def _check_memory(spec: JobSpec, description: DataDescription) -> None:
     needed = worker_bytes(spec, description)
     if needed <= MAX_WORKER_BYTES:
         return
-    samples = kernel_samples(spec)
-    gram = samples**2 * FLOAT_BYTES * COPIES_OF_GRAM
-    encoder = num_parameters(spec, description) * FLOAT_BYTES * COPIES_OF_PARAMETERS
-    data = needed - gram - encoder
-    pointer, remedy = max(
-        (gram, ("/training/batch_size", "Lower training.batch_size.")),
-        (encoder, ("/encoder", "Make the encoder narrower.")),
-        (data, ("/data", "Use fewer or smaller images.")),
-    )[1]
+    parts = _bytes_by_part(spec, description)
+    pointer = max(parts, key=lambda part: parts[part])
     raise SpecInvalidError(
         pointer,
         "too_large",
         f"A worker would need about {needed / 2**30:.0f} GiB; the limit is "
         f"{MAX_WORKER_BYTES / 2**30:.0f} GiB.",
-        remedy,
+        _SMALLER[pointer],
     )
+
+
+_SMALLER: MappingProxyType[str, str] = MappingProxyType(
+    {
+        "/training/batch_size": "Lower training.batch_size.",
+        "/encoder": "Make the encoder narrower.",
+        "/objective/projection_dim": "Lower objective.projection_dim, or use smaller images.",
+        "/data": "Use fewer or smaller images.",
+    }
+)
+
+
+def _bytes_by_part(spec: JobSpec, description: DataDescription) -> dict[str, int]:
+    """What needs the memory of a worker, by the place in the spec that sets it."""
+    values = math.prod(description.image_shape)
+    rows = description.num_train + description.num_test
+    floats = {
+        "/training/batch_size": kernel_samples(spec) ** 2 * COPIES_OF_GRAM,
+        "/encoder": num_parameters(spec, description) * COPIES_OF_PARAMETERS,
+        "/objective/projection_dim": values
+        * (spec.objective.projection_dim or 0)
+        * COPIES_OF_PROJECTION,
+        "/data": rows * values,
+    }
+    return {part: count * FLOAT_BYTES for part, count in floats.items()}
 
 
 def _widest(spec: JobSpec) -> int:

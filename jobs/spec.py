@@ -259,7 +259,9 @@ class ResourcesSpec(Spec):
     )
     num_workers: int = Field(default=1, ge=1, le=256)
     cpus_per_worker: int = Field(default=1, ge=1, le=256)
-    gpus_per_worker: int = Field(default=0, ge=0, le=16)
+    gpus_per_worker: int = Field(
+        default=0, ge=0, le=1, description="A worker trains on one GPU: for more, add workers."
+    )
 
 
 class RetrySpec(Spec):

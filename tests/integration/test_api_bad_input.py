@@ -70,6 +70,7 @@ def problem_of(answer, status, code):
         ({"encoder": {"kind": "mlp", "out_dim": 10**9}}, "/encoder/out_dim", None),
         ({"resources": {"num_workers": 10**6}}, "/resources/num_workers", None),
         ({"resources": {"gpus_per_worker": -1}}, "/resources/gpus_per_worker", None),
+        ({"resources": {"gpus_per_worker": 2}}, "/resources/gpus_per_worker", None),
         ({"name": "a" * 64}, "/name", "string_pattern_mismatch"),
         ({"name": "UPPER"}, "/name", "string_pattern_mismatch"),
         ({"metadata": {"k": "v" * 257}}, "/metadata/k", "string_too_long"),

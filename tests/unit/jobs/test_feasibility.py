@@ -18,6 +18,9 @@ CIFAR = DataDescription(
 WIDE = DataDescription(
     image_shape=(3, 256, 256), num_train=40_000, num_test=1000, num_classes=10, files=()
 )
+HUGE = DataDescription(
+    image_shape=(3, 1024, 1024), num_train=300, num_test=20, num_classes=None, files=()
+)
 
 
 def spec(**parts: dict) -> JobSpec:
@@ -45,6 +48,7 @@ RESIDUAL = {"kind": "gaussian_residual"}
         ({"objective": {"route": "conditional", "noise_std": 0.1}}, DIGITS),
         ({"encoder": {"kind": "dim_conv"}}, CIFAR),
         ({"encoder": {"kind": "resnet18"}}, CIFAR),
+        ({"training": {"batch_size": 8}, "resources": {"num_workers": 8}}, CIFAR),
     ],
 )
 def test_a_spec_that_can_run_is_not_refused(parts, description):
@@ -135,6 +139,21 @@ def test_a_spec_that_can_run_is_not_refused(parts, description):
             "batch_size",
         ),
         ({}, WIDE, "/data", "too_large", "fewer or smaller"),
+        (
+            {"encoder": {"kind": "dim_conv"}, "training": {"batch_size": 8}}
+            | {"resources": {"num_workers": 8}},
+            CIFAR,
+            "/training/batch_size",
+            "infeasible_config",
+            "at least 16 rows",
+        ),
+        (
+            {"objective": {"projection_dim": 4096}},
+            HUGE,
+            "/objective/projection_dim",
+            "too_large",
+            "projection_dim",
+        ),
     ],
 )
 def test_a_spec_that_cannot_run_is_refused_with_a_remedy(parts, description, pointer, code, remedy):
