@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import httpx2
 
-from services.client.credentials import find_credentials
+from services.client.credentials import find_credentials, is_loopback
 from services.client.download import FileDownload, OnBytes, remote_files, select
 from services.client.errors import ApiError, DownloadError, WaitTimeoutError
 from services.client.events import follow_events
@@ -75,6 +75,8 @@ class Client:
             headers={"Authorization": f"Bearer {credentials.api_key}"},
             timeout=timeout_s,
             transport=transport,
+            # A proxy of the environment cannot reach this machine's loopback, nor shall it see keys.
+            trust_env=not is_loopback(credentials.url),
         )
         self._timeout_s = timeout_s
         self._transport = Transport(self._http, patience=patience, clock=clock)

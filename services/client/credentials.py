@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from services.client.errors import CredentialsError
 
@@ -62,6 +64,15 @@ def find_credentials(
             f"there is no key for {url}: set MIGE_API_KEY (`mige keys create` makes one)."
         )
     return Credentials(url.rstrip("/"), api_key)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the service behind this URL runs on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _same_service(one: str, other: str) -> bool:

@@ -1,10 +1,13 @@
 """Where the client finds the service's address and key."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from services.client import Credentials, CredentialsError, find_credentials
+from services.client import Client, Credentials, CredentialsError, Patience, find_credentials
+from services.client.credentials import is_loopback
 
 
 @pytest.fixture
@@ -60,3 +63,45 @@ def test_a_damaged_file_is_named(tmp_path, text):
 
 def test_the_key_does_not_show_in_a_repr():
     assert "secret" not in repr(Credentials("http://x", "mige_secret"))
+
+
+@pytest.fixture
+def local_service():
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"id": "job_1"}')
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_a_service_on_this_machine(
+    local_service, monkeypatch
+):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with Client(local_service, "key", patience=Patience(first_s=0.0)) as client:
+        assert client.job("job_1") == {"id": "job_1"}
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("http://127.0.0.1:8642", True),
+        ("http://localhost", True),
+        ("http://[::1]:8642/", True),
+        ("https://mige.example.org", False),
+        ("http://10.0.0.1:8642", False),
+    ],
+)
+def test_only_loopback_is_this_machine(url, here):
+    assert is_loopback(url) is here
