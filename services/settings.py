@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.errors import SettingsError
@@ -24,7 +25,9 @@ def _default_home() -> Path:
 class Settings(BaseSettings):
     """How one service is set up. Every field can be set as `MIGE_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True
+    )
 
     home: Path = Field(default_factory=_default_home, description="Where everything is kept.")
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
@@ -56,6 +59,15 @@ class Settings(BaseSettings):
     def _make_absolute(cls, path: Path | None) -> Path | None:
         """Runners start elsewhere: a relative path would mean another place to them."""
         return path and path.expanduser().absolute()
+
+    @field_validator("heartbeat_s")
+    @classmethod
+    def _leave_room_for_a_lost_heartbeat(cls, heartbeat_s: float, info: ValidationInfo) -> float:
+        """With a longer one, attempts that are well would be replaced over and over."""
+        lease_ttl_s = info.data.get("lease_ttl_s", math.inf)  # missing: refused already
+        if 2 * heartbeat_s > lease_ttl_s:
+            raise ValueError(f"must be at most half of MIGE_LEASE_TTL_S, which is {lease_ttl_s:g}")
+        return heartbeat_s
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

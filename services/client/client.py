@@ -75,7 +75,7 @@ class Client:
             headers={"Authorization": f"Bearer {credentials.api_key}"},
             timeout=timeout_s,
             transport=transport,
-            # A proxy of the environment cannot reach this machine's loopback, nor shall it see keys.
+            # A proxy of the environment cannot reach our loopback, and must not see the key.
             trust_env=not is_loopback(credentials.url),
         )
         self._timeout_s = timeout_s

@@ -48,6 +48,13 @@ def test_a_value_that_does_not_fit_is_refused_by_name(monkeypatch, key, value):
         load_settings()
 
 
+@pytest.mark.parametrize(("key", "value"), [("MIGE_HEARTBEAT_S", "8"), ("MIGE_LEASE_TTL_S", "5")])
+def test_a_lease_must_be_long_enough_for_two_heartbeats(monkeypatch, key, value):
+    monkeypatch.setenv(key, value)
+    with pytest.raises(SettingsError, match=r"MIGE_HEARTBEAT_S: .*half of MIGE_LEASE_TTL_S"):
+        load_settings()
+
+
 def test_values_are_read_and_paths_made_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MIGE_HOME", "here")
