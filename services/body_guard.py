@@ -18,11 +18,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.errors import problem_response
+from services.schemas.problems import FieldError
 from services.strict_json import JsonLimits, JsonRefusedError, parse_strict
 
 _JSON_KEY = "mige.json"
 OCTET_STREAM = "application/octet-stream"
 _STRANGER_BYTES = 64 * 1024  # without any key, more than this is not even read
+# Batches of reports, far above what `jobs.report_tail` makes of one.
+REPORT_LIMITS = JsonLimits(max_bytes=4 * 1024 * 1024, max_keys=100_000)
 MAX_ARRAY_BYTES = 32 * 1024 * 1024  # about 2,600 float32 images of 3 × 32 × 32
 
 
@@ -42,8 +45,7 @@ _RULES = (
         JsonLimits(max_bytes=4 * 1024 * 1024),
         MAX_ARRAY_BYTES,
     ),
-    # Runners send batches of up to 1,000 reports.
-    _Rule(re.compile(r"/v1/attempts/.*"), JsonLimits(max_bytes=4 * 1024 * 1024, max_keys=100_000)),
+    _Rule(re.compile(r"/v1/attempts/.*"), REPORT_LIMITS),
 )
 _DEFAULT_RULE = _Rule(re.compile(""), JsonLimits())
 
@@ -51,9 +53,15 @@ _DEFAULT_RULE = _Rule(re.compile(""), JsonLimits())
 class _RefusedError(Exception):
     """The body is refused with this problem."""
 
-    def __init__(self, code: str, detail: str, remedy: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        remedy: str | None = None,
+        errors: tuple[FieldError, ...] = (),
+    ) -> None:
         super().__init__(code, detail)
-        self.code, self.detail, self.remedy = code, detail, remedy
+        self.code, self.detail, self.remedy, self.errors = code, detail, remedy, errors
 
 
 class BodyGuard:
@@ -73,7 +81,12 @@ class BodyGuard:
             request_id = scope["state"]["request_id"]
             headers = {"WWW-Authenticate": "Bearer"} if error.code == "unauthorized" else None
             response = problem_response(
-                request_id, error.code, error.detail, remedy=error.remedy, headers=headers
+                request_id,
+                error.code,
+                error.detail,
+                remedy=error.remedy,
+                errors=error.errors,
+                headers=headers,
             )
             await response(scope, receive, send)
             return
@@ -115,7 +128,7 @@ async def _checked_body(scope: Scope, receive: Receive) -> bytes | None:
     try:
         scope[_JSON_KEY] = parse_strict(body, rule.json)
     except JsonRefusedError as error:
-        raise _RefusedError("json_refused", error.detail, error.remedy) from None
+        raise _json_refused(error) from None
     return body
 
 
@@ -138,6 +151,20 @@ async def _read(
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
+
+
+def _json_refused(error: JsonRefusedError) -> _RefusedError:
+    errors: tuple[FieldError, ...] = ()
+    if error.pointer is not None:
+        errors = (
+            FieldError(
+                pointer=error.pointer,
+                code="json_refused",
+                detail=error.detail,
+                remedy=error.remedy,
+            ),
+        )
+    return _RefusedError("json_refused", error.detail, error.remedy, errors)
 
 
 def _too_large(limit: int) -> _RefusedError:

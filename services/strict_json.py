@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from services.pointers import pointer_to
+
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 # A NUL is refused although JSON allows it: PostgreSQL text cannot store it.
 _BAD_CHARACTER = re.compile("[\x00\ud800-\udfff]")
@@ -28,11 +30,14 @@ class JsonLimits:
 
 
 class JsonRefusedError(ValueError):
-    """The text is not acceptable JSON. `detail` never repeats what was sent."""
+    """The text is not acceptable JSON. `detail` never repeats what was sent.
 
-    def __init__(self, detail: str, remedy: str) -> None:
-        super().__init__(detail, remedy)
-        self.detail, self.remedy = detail, remedy
+    `pointer` is the place of the value (RFC 6901); None where the text has no values yet.
+    """
+
+    def __init__(self, detail: str, remedy: str, pointer: str | None = None) -> None:
+        super().__init__(detail, remedy, pointer)
+        self.detail, self.remedy, self.pointer = detail, remedy, pointer
 
 
 def parse_strict(body: bytes, limits: JsonLimits) -> Any:  # noqa: ANN401 - any JSON value
@@ -48,9 +53,7 @@ def parse_strict(body: bytes, limits: JsonLimits) -> Any:  # noqa: ANN401 - any 
         raise JsonRefusedError(detail, "Send JSON encoded as UTF-8.") from None
     counter = _KeyCounter(limits.max_keys)
     try:
-        value = json.loads(
-            text, object_pairs_hook=counter.object_of, parse_constant=_refuse_constant
-        )
+        value = json.loads(text, object_pairs_hook=counter.object_of)
     except json.JSONDecodeError as error:
         detail = f"The body is not JSON: {error.msg} at line {error.lineno} column {error.colno}."
         raise JsonRefusedError(detail, "Send one JSON document.") from None
@@ -82,55 +85,75 @@ class _KeyCounter:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a value lies; written out as a pointer only when the value is refused."""
+
+    above: _Place | None = None
+    key: str | int = ""
+    depth: int = 0
+
+    def below(self, key: str | int) -> _Place:
+        return _Place(self, key, self.depth + 1)
+
+    def pointer(self) -> str:
+        keys, place = [], self
+        while place.above is not None:
+            keys.append(place.key)
+            place = place.above
+        return pointer_to(keys[::-1], None)
+
+
 def _check_values(root: Any, max_depth: int) -> None:  # noqa: ANN401
     """Walk without recursion; a list of plain numbers is checked without a Python loop."""
-    stack: list[tuple[Any, int]] = [(root, 0)]
+    stack: list[tuple[Any, _Place]] = [(root, _Place())]
     while stack:
-        value, depth = stack.pop()
+        value, place = stack.pop()
         if isinstance(value, dict):
-            _check_depth(depth + 1, max_depth)
+            _check_depth(place.depth + 1, max_depth)
             for key in value:
-                _check_text(key)
-            stack.extend((item, depth + 1) for item in value.values())
+                _check_text(key, place)
+            stack.extend((item, place.below(key)) for key, item in value.items())
         elif isinstance(value, list):
-            _check_depth(depth + 1, max_depth)
+            _check_depth(place.depth + 1, max_depth)
             if not _is_plain_numbers(value):
-                stack.extend((item, depth + 1) for item in value)
+                stack.extend((item, place.below(index)) for index, item in enumerate(value))
         else:
-            _check_scalar(value)
+            _check_scalar(value, place)
 
 
 def _is_plain_numbers(values: list[Any]) -> bool:
-    """Whether all are numbers within range; a number out of range is left to the slow path."""
+    """Whether all are finite and within range; a list with another is left to the slow path."""
     kinds = set(map(type, values))
     if not values or not kinds <= {int, float}:
         return False
-    low, high = min(values), max(values)
-    return bool(low >= _INT64_MIN and high <= _INT64_MAX)
+    low, high = min(values), max(values)  # NaN only if it comes first: then the next line is false
+    in_range = low >= _INT64_MIN and high <= _INT64_MAX
+    return in_range and all(map(math.isfinite, values))
 
 
-def _check_scalar(value: Any) -> None:  # noqa: ANN401
+def _check_scalar(value: Any, place: _Place) -> None:  # noqa: ANN401
     if isinstance(value, str):
-        _check_text(value)
+        _check_text(value, place)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise _not_finite()
+        raise JsonRefusedError(
+            "A number of the body is NaN, Infinity or too large for a 64-bit float.",
+            "Send finite numbers; leave a field out to use its default.",
+            place.pointer(),
+        )
     elif isinstance(value, int) and not _INT64_MIN <= value <= _INT64_MAX:
-        raise _integer_refused()
+        raise _integer_refused(place.pointer())
 
 
-def _check_text(text: str) -> None:
+def _check_text(text: str, place: _Place) -> None:
     if _BAD_CHARACTER.search(text):
         detail = "A string of the body holds NUL or half of a surrogate pair."
-        raise JsonRefusedError(detail, "Remove the character.")
+        raise JsonRefusedError(detail, "Remove the character.", place.pointer())
 
 
 def _check_depth(depth: int, max_depth: int) -> None:
     if depth > max_depth:
         raise _too_deep(max_depth)
-
-
-def _refuse_constant(_name: str) -> Any:  # noqa: ANN401
-    raise _not_finite()
 
 
 def _too_deep(max_depth: int) -> JsonRefusedError:
@@ -139,14 +162,9 @@ def _too_deep(max_depth: int) -> JsonRefusedError:
     )
 
 
-def _not_finite() -> JsonRefusedError:
+def _integer_refused(pointer: str | None = None) -> JsonRefusedError:
     return JsonRefusedError(
-        "A number of the body is NaN, Infinity or too large for a 64-bit float.",
-        "Send finite numbers; leave a field out to use its default.",
-    )
-
-
-def _integer_refused() -> JsonRefusedError:
-    return JsonRefusedError(
-        "An integer of the body does not fit 64 bits.", "Send integers from -2^63 to 2^63 - 1."
+        "An integer of the body does not fit 64 bits.",
+        "Send integers from -2^63 to 2^63 - 1.",
+        pointer,
     )

@@ -157,6 +157,15 @@ def test_json_that_is_not_plain_is_refused(api, body):
         problem_of(answer, 400, "json_refused")
 
 
+@pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e999", b"9223372036854775808"])
+def test_a_number_that_json_or_64_bits_do_not_know_is_refused_at_its_place(api, number):
+    body = b'{"optimizer": {"kind": "adam", "learning_rate": ' + number + b"}}"
+    answer = api.post("/v1/jobs", content=body, headers=JSON_TYPE)
+    (error,) = problem_of(answer, 400, "json_refused")["errors"]
+    assert (error["pointer"], error["code"]) == ("/optimizer/learning_rate", "json_refused")
+    assert error["remedy"]
+
+
 def test_an_undeclared_or_compressed_or_foreign_body_is_refused(api):
     text = json.dumps(DIGITS).encode()
     for headers in (

@@ -46,6 +46,27 @@ def test_what_is_not_plain_json_is_refused_quickly_without_repeating_it(body):
 
 
 @pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (b'{"a": {"b/c": [0, NaN]}}', "/a/b~1c/1"),
+        (b"[NaN, 1, 2]", "/0"),
+        (b"[1, NaN, 2]", "/1"),
+        (b"[1, -Infinity]", "/1"),
+        (b"[[0.5], [1e999]]", "/1/0"),
+        (b'[{"a": 9223372036854775808}]', "/0/a"),
+        (b'{"a": ["x", "\\u0000"]}', "/a/1"),
+        (b'{"a": {"\\u0000": 1}}', "/a"),
+        (b"Infinity", ""),
+        (b'{"a": 1, "a": 1}', None),
+    ],
+)
+def test_a_refused_value_is_pointed_at(body, pointer):
+    with pytest.raises(JsonRefusedError) as caught:
+        parse_strict(body, LIMITS)
+    assert caught.value.pointer == pointer
+
+
+@pytest.mark.parametrize(
     "value",
     [
         {},
