@@ -9,7 +9,6 @@ from jobs.wire import ReportBatch
 
 MAX_BATCH_REPORTS = 200
 MAX_BATCH_BYTES = 256 * 1024
-MAX_BATCH_KEYS = 1500  # the API refuses bodies of more than 2,000
 
 
 class ReportTail:
@@ -44,16 +43,7 @@ class ReportTail:
                 content = file.read(MAX_BATCH_BYTES)
         except FileNotFoundError:
             return []
-        lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+        lines = [line + b"\n" for line in content.split(b"\n")[:-1]]
         if not lines and len(content) == MAX_BATCH_BYTES:
             raise ValueError(f"line {self._first} of {self._path.name} has no end")
-        return lines[: _num_within_limits(lines)]
-
-
-def _num_within_limits(lines: list[bytes]) -> int:
-    keys = 0
-    for number, line in enumerate(lines[:MAX_BATCH_REPORTS]):
-        keys += line.count(b'":')  # at least as many as there are keys
-        if keys > MAX_BATCH_KEYS and number > 0:
-            return number
-    return min(len(lines), MAX_BATCH_REPORTS)
+        return lines[:MAX_BATCH_REPORTS]

@@ -14,10 +14,12 @@ from jobs.errors import (
     StorageUnavailableError,
 )
 from jobs.forwarder import Forwarder, Watch
-from jobs.report_tail import ReportTail
+from jobs.report_tail import MAX_BATCH_REPORTS, ReportTail
 from jobs.reporters import ControlFile, ReportWriter, new_report
 from jobs.run_directory import RunDirectory
 from jobs.wire import Acknowledged, Command, Exit, Heartbeat, Manifest, Published, ReportBatch
+from services.body_guard import REPORT_LIMITS
+from services.strict_json import parse_strict
 
 AWAY = StorageUnavailableError("away", "wait")
 
@@ -224,9 +226,10 @@ def test_a_line_is_not_read_before_it_ends(line):
     assert line.control_plane.kinds == []
 
 
-def test_an_unreadable_line_keeps_its_number(line):
+@pytest.mark.parametrize("junk", [b'{"kind": "met\n', b"a\rb\n", b"\n"])
+def test_an_unreadable_line_keeps_its_number(line, junk):
     with line.run.reports_file.open("ab") as file:
-        file.write(b'{"kind": "met\n')
+        file.write(junk)
     line.writer.append(new_report("metric"))
     line.turn()
     assert line.control_plane.kinds == ["diagnostic.unreadable", "metric"]
@@ -238,9 +241,8 @@ def test_batches_stay_within_what_the_api_takes(tmp_path):
         writer.append(new_report("metric", {f"key_{i}": step for i in range(20)}))
     sizes = []
     while (batch := tail.next_batch()) is not None:
-        keys = sum(4 + len(report.data) for report in batch.reports)
-        assert keys <= 1500
-        assert len(batch.model_dump_json()) < 2**20
+        assert len(batch.reports) <= MAX_BATCH_REPORTS
+        parse_strict(batch.model_dump_json().encode(), REPORT_LIMITS)
         sizes.append(len(batch.reports))
         tail.acknowledge(batch.first + len(batch.reports))
     assert sum(sizes) == 300
