@@ -96,6 +96,7 @@ class ApiKeyRecord:
     """Who a bearer key speaks for."""
 
     id: str
+    name: str
     project: str
     scopes: frozenset[str]
     expires_at: datetime | None

@@ -27,7 +27,7 @@ class Launch(Message):
     storage: str = Field(description="Root of the storage directory.")
     data_root: str | None
     api_url: str = Field(
-        description="Base URL of the control plane, such as http://127.0.0.1:8265."
+        description="Base URL of the control plane, such as http://127.0.0.1:8642."
     )
     token: str = Field(description="Bearer token bound to this job and fence.")
     ray_home: str | None = Field(description="Where the Ray head keeps its state; None for inline.")

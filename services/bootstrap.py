@@ -67,7 +67,7 @@ def check_exposure(settings: Settings, *, has_keys: bool) -> None:
     if not has_keys:
         raise SettingsError(
             f"{settings.host} can be reached from other machines, and there is no key yet.",
-            "Make one first: `mige keys create`.",
+            "Make one first: `mige keys create NAME`.",
         )
     if not settings.behind_tls_proxy:
         raise SettingsError(

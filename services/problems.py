@@ -37,7 +37,7 @@ PROBLEMS: Mapping[str, ProblemKind] = MappingProxyType(
         "unauthorized": ProblemKind(
             401,
             "A valid key is needed",
-            "Send `Authorization: Bearer <key>`; `mige keys create` makes a key.",
+            "Send `Authorization: Bearer <key>`; `mige keys create NAME` makes a key.",
         ),
         "scope_missing": ProblemKind(
             403, "The key does not allow this", "Use a key that has the scope named in `detail`."

@@ -48,7 +48,7 @@ def create_key(
         )
     )
     record = ApiKeyRecord(
-        id=key_id, project=project, scopes=frozenset(scopes), expires_at=expires_at
+        id=key_id, name=name, project=project, scopes=frozenset(scopes), expires_at=expires_at
     )
     return record, f"mige_{key_id.removeprefix('key_')}_{secret}"
 

@@ -85,6 +85,7 @@ def key_record(row: Row[Any]) -> ApiKeyRecord:
     """A row of the API keys, without the hash of its secret."""
     return ApiKeyRecord(
         id=row.id,
+        name=row.name,
         project=row.project,
         scopes=frozenset(row.scopes),
         expires_at=row.expires_at,

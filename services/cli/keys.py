@@ -28,7 +28,9 @@ def create(
     scope: Annotated[
         list[str] | None, typer.Option(help="What it may do; everything but admin if not given.")
     ] = None,
-    days: Annotated[int | None, typer.Option(min=1, help="Ends after so many days.")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="Ends after so many days.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it. It is shown once: only its hash is kept.
@@ -63,6 +65,7 @@ def list_keys(as_json: AsJson = False) -> None:
             [
                 {
                     "id": k.id,
+                    "name": k.name,
                     "project": k.project,
                     "scopes": sorted(k.scopes),
                     "expires_at": k.expires_at and k.expires_at.isoformat(),
@@ -72,8 +75,8 @@ def list_keys(as_json: AsJson = False) -> None:
         )
         return
     print_rows(
-        ("ID", "PROJECT", "SCOPES", "ENDS"),
-        ((k.id, k.project, " ".join(sorted(k.scopes)), k.expires_at) for k in found),
+        ("ID", "NAME", "PROJECT", "SCOPES", "ENDS"),
+        ((k.id, k.name, k.project, " ".join(sorted(k.scopes)), k.expires_at) for k in found),
         "there are no keys; `mige keys create NAME` makes one",
     )
 

@@ -61,7 +61,7 @@ def find_credentials(
         )
     if api_key is None:
         raise CredentialsError(
-            f"there is no key for {url}: set MIGE_API_KEY (`mige keys create` makes one)."
+            f"there is no key for {url}: set MIGE_API_KEY (`mige keys create NAME` makes one)."
         )
     return Credentials(url.rstrip("/"), api_key)
 

@@ -51,7 +51,8 @@ def test_a_key_has_every_scope_but_admin_if_none_is_named(home):
 def test_the_list_shows_keys_without_their_secrets(home):
     made = json.loads(run("create", "ci", "--days", "3", "--json").stdout)
     listed = json.loads(run("list", "--json").stdout)
-    assert [k["id"] for k in listed] == [made["id"]]
+    assert [(k["id"], k["name"]) for k in listed] == [(made["id"], "ci")]
+    assert " ci " in run("list").output
     assert listed[0]["expires_at"]
     assert made["key"].rsplit("_", 1)[1] not in run("list").output
 
