@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ _RAY_VERSION = "2.60.0"
 _WAL_SAFE_SQLITE = (3, 51, 3)
 _ROOM_WARN_BYTES = 5 * 1024**3
 _ROOM_FAIL_BYTES = 512 * 1024**2
-_RAY_TEMP_LENGTH = 60  # Ray puts sockets below it, and a socket's path holds 107 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,6 @@ def run_checks() -> list[Finding]:
     questions: tuple[Callable[[Settings], Finding], ...] = (
         check_home,
         check_room,
-        check_temp,
         check_data_root,
         check_service,
     )
@@ -120,16 +117,6 @@ def check_room(settings: Settings) -> Finding:
     return Finding("disk", level, detail, f"Free space on the disk of {settings.home}.")
 
 
-def check_temp(_settings: Settings) -> Finding:
-    """Whether Ray can put its sockets below the temporary directory."""
-    temp = tempfile.gettempdir()
-    if len(os.fsencode(temp)) <= _RAY_TEMP_LENGTH:
-        return Finding("temp", "ok", temp)
-    return Finding(
-        "temp", "fail", f"{temp} is too long a path for Ray's sockets", "Set TMPDIR to a short one."
-    )
-
-
 def check_data_root(settings: Settings) -> Finding:
     """Whether the data root exists; only `digits` does without."""
     root = settings.data_root
@@ -154,7 +141,7 @@ def check_service(settings: Settings) -> Finding:
             next(iter(client.jobs(limit=1)), None)
             return Finding("service", "ok", f"answers at {client.url}")
     except ApiError as exc:
-        remedy = "Set MIGE_API_KEY to a key of that service (`mige keys create` makes one)."
+        remedy = "Set MIGE_API_KEY to a key of that service (`mige keys create NAME` makes one)."
         return Finding("service", "fail", str(exc), remedy if exc.status == 401 else exc.remedy)
     except ConnectionFailedError as exc:
         return _no_service(settings, f"does not answer at {exc.url}")

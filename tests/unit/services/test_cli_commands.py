@@ -172,7 +172,7 @@ def test_the_doctor_answers_every_question_and_warns_of_a_service_that_does_not_
     assert result.exit_code == 0
     findings = {f["name"]: f for f in json.loads(result.stdout)}
     assert list(findings) == [
-        "python", "torch", "ray", "sqlite", "home", "disk", "temp", "data root", "service",
+        "python", "torch", "ray", "sqlite", "home", "disk", "data root", "service",
     ]  # fmt: skip
     assert findings["service"]["level"] == "warn"
     assert "mige serve" in findings["service"]["remedy"]
