@@ -84,12 +84,12 @@ class Writer:
             self._requests.put(request, timeout=timeout_s)
             result: T = request.future.result(timeout_s)
         except (queue.Full, TimeoutError) as error:
-            if request.future.done():  # it was `work` that raised
-                raise
-            request.future.cancel()  # not begun yet: then it never will
-            raise StorageUnavailableError(
-                f"The database did not answer within {timeout_s:g} s.", "Try again shortly."
-            ) from error
+            if not request.future.done():
+                request.future.cancel()  # not begun yet: then it never will
+                raise StorageUnavailableError(
+                    f"The database did not answer within {timeout_s:g} s.", "Try again shortly."
+                ) from error
+            result = request.future.result()  # `work` raised it, or the answer came just now
         return result
 
     def close(self) -> None:
