@@ -259,6 +259,7 @@ class ObjectStore:
             if not unused():
                 return False
             self.path(sha256).replace(bin_ / sha256)
+            os.utime(bin_ / sha256)  # from now on it counts as trash of this age
         return True
 
     def _link(self, temporary: Path, final: Path, sha256: str) -> None:
