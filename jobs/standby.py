@@ -130,12 +130,18 @@ class StandbyPool:
             self._dismiss()
 
     def spawn(self, attempt_file: Path, log_file: Path) -> "subprocess.Popen[bytes]":
-        """The runner of this attempt: the waiting one, ready or not, else a new one."""
+        """The runner of this attempt: the waiting one, ready or not, else a new one.
+
+        An attempt that does without Ray gets a new one: the other's worker would idle beside it.
+        """
+        resources = Launch.model_validate_json(attempt_file.read_bytes()).spec.resources
         with self._lock:
-            process = self._assign(Assignment(attempt_file, log_file))
+            process = None
+            if resources.backend != "inline":
+                process = self._assign(Assignment(attempt_file, log_file))
             if process is None:
                 process = self._cold(attempt_file, log_file)
-            self._busy.append((process, _processors(attempt_file)))
+            self._busy.append((process, resources.num_workers * resources.cpus_per_worker))
             self._is_wanted = True
             self._not_before = self._clock() + self._refill_after_s
         return process
@@ -248,8 +254,3 @@ class StandbyPool:
         for directory in (self._home / "ray" / "standby").glob("[0-9]*"):
             if not psutil.pid_exists(int(directory.name)):
                 shutil.rmtree(directory, ignore_errors=True)
-
-
-def _processors(attempt_file: Path) -> int:
-    resources = Launch.model_validate_json(attempt_file.read_bytes()).spec.resources
-    return resources.num_workers * resources.cpus_per_worker

@@ -35,25 +35,25 @@ class Clock:
         return self.now
 
 
-def spec(num_workers=1):
+def spec(num_workers=1, backend="ray_train"):
     return JobSpec.model_validate(
         {
             "objective": {"kind": "mige_infomax"},
             "encoder": {"kind": "mlp"},
             "data": {"kind": "digits"},
-            "resources": {"num_workers": num_workers},
+            "resources": {"num_workers": num_workers, "backend": backend},
         }
     )
 
 
 @pytest.fixture
 def attempt_file(tmp_path):
-    def write(name="attempt.json", num_workers=1):
+    def write(name="attempt.json", **resources):
         launch = Launch(
             job_id="job_1",
             fence=1,
             project="p",
-            spec=spec(num_workers),
+            spec=spec(**resources),
             storage=str(tmp_path),
             data_root=None,
             api_url="http://127.0.0.1:1",
@@ -142,6 +142,16 @@ def test_a_runner_that_is_not_ready_yet_takes_it_too(make_pool, attempt_file, co
 def test_without_a_waiting_runner_the_start_is_cold(make_pool, attempt_file, cold, tmp_path):
     pool = make_pool()
     assert pool.spawn(attempt_file(), tmp_path / "log") is cold.started[0]
+
+
+def test_an_attempt_without_ray_leaves_the_waiting_runner_to_one_with(
+    make_pool, attempt_file, cold, tmp_path
+):
+    pool = make_pool()
+    pool.step()
+    assert pool.spawn(attempt_file(backend="inline"), tmp_path / "log") is cold.started[0]
+    assert pool.spawn(attempt_file(), tmp_path / "log").wait(timeout=10) == 0
+    assert len(cold.started) == 1
 
 
 def test_a_waiting_runner_that_died_is_not_used(make_pool, attempt_file, cold, tmp_path):
