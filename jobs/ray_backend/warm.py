@@ -57,9 +57,12 @@ class WarmGroup:
         Raises:
             StoppedError, JobError, ...: as `jobs.ray_backend.trainer.run_with_ray_train`.
         """
+        from jobs.ray_backend.worker_group import GroupShape, check_capacity
+
         resources = launch.spec.resources
         fits = resources.num_workers == 1 and resources.gpus_per_worker == 0
         if fits and not self._outcome.done():
+            check_capacity(GroupShape.of(resources))  # the waiting worker reserves no processor
             directory = RunDirectory(Path(launch.storage), launch.job_id, launch.fence)
             self._assign(str(directory.attempt_file))
             self._outcome.result()

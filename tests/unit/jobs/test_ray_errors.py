@@ -1,6 +1,8 @@
 """What Ray's exceptions mean, what is retried, and that Ray's private hooks are still there."""
 
 import pickle
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 import ray.exceptions
@@ -26,6 +28,7 @@ from jobs.ray_backend import worker_group
 from jobs.ray_backend.errors import translate
 from jobs.ray_backend.failures import HeadLostError, WorkerGroupStartTimeoutError
 from jobs.ray_backend.policies import JobFailurePolicy, OwnHeadScalingPolicy
+from jobs.ray_backend.warm import WarmGroup
 from jobs.ray_backend.worker_group import GroupShape, JobTrainer, check_capacity, fit
 from jobs.spec import ResourcesSpec
 from jobs.states import Reason
@@ -202,3 +205,12 @@ def test_a_group_that_could_never_start_is_refused(monkeypatch, resources, point
         check_capacity(shape)
     assert caught.value.pointer == pointer
     assert caught.value.code == "infeasible_config"
+
+
+def test_a_waiting_group_refuses_what_a_new_one_would_refuse(monkeypatch, tmp_path):
+    monkeypatch.setattr(worker_group.ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(worker_group, "start", lambda *_, **__: Future())
+    resources = SimpleNamespace(resources=ResourcesSpec(cpus_per_worker=3))
+    with pytest.raises(SpecInvalidError, match="cpus_per_worker"):
+        WarmGroup(tmp_path).run(SimpleNamespace(spec=resources))
+    assert not (tmp_path / "assignment").exists()
