@@ -9,7 +9,6 @@ import sys
 import time
 
 import httpx2
-import psutil
 import pytest
 
 from tests.integration.api_service import SPEC
@@ -115,20 +114,3 @@ def test_the_api_process_imports_neither_ray_nor_torch(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
     )
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.slow
-def test_it_is_ready_within_two_seconds_of_work(tmp_path):
-    seconds = []
-    for _ in range(2):  # the first one also makes the database
-        port = free_port()
-        process = start(tmp_path / "home", MIGE_PORT=str(port))
-        try:
-            wait_ready(f"http://127.0.0.1:{port}")
-            used = psutil.Process(process.pid).cpu_times()
-            seconds.append(used.user + used.system)
-        finally:
-            process.terminate()
-            process.communicate(timeout=DEADLINE_S)
-    # Processor time: other tests share the machine, and waiting for them is not start-up.
-    assert max(seconds) < 2

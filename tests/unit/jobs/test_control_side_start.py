@@ -2,18 +2,13 @@ import subprocess
 import sys
 
 CODE = """
-import time
-before = time.process_time()
-import jobs.store, jobs.reconciler, jobs.executors.local_process, jobs.registry
-took = time.process_time() - before
 import sys
+import jobs.store, jobs.reconciler, jobs.executors.local_process, jobs.registry
 heavy = {"torch", "torchvision", "ray", "sklearn", "pandas", "numpy", "alembic"}
-print(took, *sorted(heavy & set(sys.modules)))
+print(*sorted(heavy & set(sys.modules)))
 """
 
 
-def test_the_control_side_is_imported_in_a_blink():
+def test_the_store_and_the_reconciler_start_without_heavy_imports():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-    seconds, *heavy = done.stdout.split()
-    assert heavy == []
-    assert float(seconds) < 1.5  # 0.35 s on a quiet host, 0.6 s with four others on two cores
+    assert done.stdout.split() == []

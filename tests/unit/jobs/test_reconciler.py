@@ -427,13 +427,13 @@ def wait_for(condition):
 
 
 def test_the_thread_wakes_at_once_when_a_job_comes(bench, executor, store, thread):
-    slow = ReconcilerSettings(api_url="http://127.0.0.1:1", poll_s=1.5)
+    slow = ReconcilerSettings(api_url="http://127.0.0.1:1", poll_s=5.0)
     thread(Reconciler(store, executor, slow))
     time.sleep(0.05)  # it has looked and waits
     before = time.monotonic()
     job_id = bench.queued()
     wait_for(lambda: (job_id, 1) in executor.launches)
-    assert time.monotonic() - before < 1.2
+    assert time.monotonic() - before < 4.0  # before the next poll
 
 
 def test_the_thread_survives_a_step_that_fails(bench, executor, store, thread):
