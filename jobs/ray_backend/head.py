@@ -36,8 +36,11 @@ from jobs.ray_backend.environment import head_environment
 from jobs.ray_backend.failures import HeadLostError
 from jobs.ray_backend.users import UserRegistry
 
+RAY_DIRECTORY = "r"
+"""Name of Ray's directory inside ours: Ray opens its own to everybody (0777), ours stays 0700."""
+
 # A Unix socket's path has at most 103 bytes (macOS); Ray adds up to 66 to its temporary directory.
-_LONGEST_TEMP_DIR = 103 - 66
+_LONGEST_TEMP_DIR = 103 - 66 - len("/" + RAY_DIRECTORY)
 _LOG_TAIL_BYTES = 2000
 _LOOK_EVERY_S = 0.05
 _REMEDY = (
@@ -97,7 +100,7 @@ class RayHead:
 
     @property
     def temp_dir(self) -> Path:
-        """Ray's session files: short, because Unix sockets lie in it."""
+        """Holds Ray's session files: short, because Unix sockets lie in it."""
         name = "mige-" + hashlib.sha256(str(self._root).encode()).hexdigest()[:10]
         base = tempfile.gettempdir()
         if len(base) + 1 + len(name) > _LONGEST_TEMP_DIR:

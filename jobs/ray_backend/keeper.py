@@ -20,7 +20,7 @@ import psutil
 from jobs.errors import SettingsError
 from jobs.processes import is_running, start_mark
 from jobs.ray_backend.environment import STANDBY_RESOURCE
-from jobs.ray_backend.head import EXIT_UNSAFE, HeadState, write_state
+from jobs.ray_backend.head import EXIT_UNSAFE, RAY_DIRECTORY, HeadState, write_state
 from jobs.ray_backend.users import UserRegistry
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def _keep(options: KeeperOptions, ready: int) -> None:
         object_store_memory=_OBJECT_STORE_BYTES,
         namespace="keeper",
         log_to_driver=False,
-        _temp_dir=str(options.temp_dir),
+        _temp_dir=str(options.temp_dir / RAY_DIRECTORY),
     )
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())  # after ray.init, which sets its own
@@ -134,7 +134,8 @@ def _watch(options: KeeperOptions, stop: threading.Event) -> None:
             return
         if now - last_prune > _LOG_IDLE_S:
             last_prune = now
-            prune_logs(options.temp_dir, limit_bytes=_LOG_LIMIT_BYTES, idle_s=_LOG_IDLE_S)
+            logs = options.temp_dir / RAY_DIRECTORY
+            prune_logs(logs, limit_bytes=_LOG_LIMIT_BYTES, idle_s=_LOG_IDLE_S)
 
 
 def _vital_processes() -> list[tuple[int, str]]:

@@ -195,9 +195,11 @@ def test_the_workers_of_a_killed_runner_end(head, pool, launch):
     until(lambda: not workers[0].is_running(), timeout_s=15)
 
 
-def test_the_head_ends_when_told_and_leaves_nothing(home):
+def test_the_head_is_closed_to_others_ends_when_told_and_leaves_nothing(home):
     head = RayHead(home)
     address = head.ensure()
+    assert address.temp_dir.stat().st_mode & 0o077 == 0
+    assert list(address.temp_dir.glob("r/session_2*/logs/*"))
     keeper = psutil.Process(head.status().pid)
     family = [keeper, *keeper.children(recursive=True)]
     head.stop()
