@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _PAGE = 100
 _NPY = "application/octet-stream"
+_JSON_TYPE = {"Content-Type": "application/json"}
 _EMBED_BYTES = 16 * 1024 * 1024  # of images in one request; the service takes twice that
 
 Resource = dict[str, Any]
@@ -110,14 +112,18 @@ class Client:
         Raises:
             ApiError: the spec was refused; `errors` names the fields.
         """
-        body = spec if isinstance(spec, Mapping) else spec.model_dump(mode="json")
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        return self._json("POST", "/v1/jobs", json=dict(body), headers=headers)
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4()), **_JSON_TYPE}
+        return self._json("POST", "/v1/jobs", content=_encoded(spec), headers=headers)
 
     def plan(self, spec: JobSpec | Mapping[str, Any]) -> Resource:
         """Check a spec without submitting it; answers with the spec that would be run."""
-        body = spec if isinstance(spec, Mapping) else spec.model_dump(mode="json")
-        return self._json("POST", "/v1/jobs", json=dict(body), params={"dry_run": "true"})
+        return self._json(
+            "POST",
+            "/v1/jobs",
+            content=_encoded(spec),
+            headers=_JSON_TYPE,
+            params={"dry_run": "true"},
+        )
 
     def job(self, job_id: str) -> Resource:
         """Read one job."""
@@ -331,6 +337,12 @@ class Client:
             if not page["data"] or not page.get("has_more"):
                 return
             after = page["data"][-1]["seq"]
+
+
+def _encoded(spec: JobSpec | Mapping[str, Any]) -> bytes:
+    """A spec as it is, NaN included: the service refuses it with a pointer to its place."""
+    body = dict(spec) if isinstance(spec, Mapping) else spec.model_dump(mode="json")
+    return json.dumps(body).encode()
 
 
 def _object(response: httpx2.Response) -> Resource:

@@ -66,6 +66,18 @@ def refused():
     return httpx2.ConnectError("connection refused")
 
 
+def test_a_spec_is_sent_as_it_is_so_that_the_service_can_point_at_what_does_not_fit():
+    script = Script(ok({"id": "job_1"}))
+    client = client_for(script)
+    client.submit({"seed": float("nan"), "name": "\ud800"})
+    client.plan({"seed": float("inf")})
+    assert [request.content for request in script.requests] == [
+        b'{"seed": NaN, "name": "\\ud800"}',
+        b'{"seed": Infinity}',
+    ]
+    assert {r.headers["content-type"] for r in script.requests} == {"application/json"}
+
+
 def test_every_request_carries_the_key():
     script = Script(ok({"id": "job_1"}))
     client_for(script).job("job_1")
@@ -102,7 +114,7 @@ def test_a_retried_submission_sends_the_same_key_and_body():
     client_for(script).submit({"name": "a"})
     first, second = script.requests
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
-    assert first.content == second.content == b'{"name":"a"}'
+    assert first.content == second.content == b'{"name": "a"}'
 
 
 def test_two_submissions_have_different_keys_unless_one_is_given():
