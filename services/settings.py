@@ -82,11 +82,6 @@ class Settings(BaseSettings):
         return self.home / "storage"
 
     @property
-    def secrets(self) -> Path:
-        """Where keys that the service makes for itself are kept."""
-        return self.home / "secrets"
-
-    @property
     def credentials_file(self) -> Path:
         """The bootstrap key for clients on this machine."""
         return self.home / "credentials.json"
