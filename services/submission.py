@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from jobs.data_sources import DataDescription, describe
 from jobs.feasibility import check_feasible
-from jobs.records import ApiKeyRecord
+from jobs.records import ApiKeyRecord, JobRecord
 from jobs.spec import JobSpec
 from services.context import ServiceContext
 from services.responses import job_response, model_response
@@ -36,16 +36,28 @@ def submit_job(
         IdempotencyConflictError: the key was used with another body.
         QuotaExceededError: too much is queued.
     """
+    fingerprint = fingerprint_of(spec)
+    if idempotency_key is not None:
+        # Before the checks: what was accepted stays accepted, though its data or the room be gone.
+        earlier = context.store.submitted(
+            project=key.project, idempotency_key=idempotency_key, fingerprint=fingerprint
+        )
+        if earlier is not None:
+            return _accepted(earlier, replayed=True)
     check_spec(context, spec)
     submission = context.store.submit(
         spec,
         project=key.project,
         actor=key.id,
         idempotency_key=idempotency_key,
-        fingerprint=fingerprint_of(spec) if idempotency_key else None,
+        fingerprint=fingerprint,
     )
-    headers = {"Idempotency-Replayed": "true"} if submission.replayed else {}
-    return job_response(submission.job, status=202, headers=headers)
+    return _accepted(submission.job, replayed=submission.replayed)
+
+
+def _accepted(job: JobRecord, *, replayed: bool) -> Response:
+    headers = {"Idempotency-Replayed": "true"} if replayed else {}
+    return job_response(job, status=202, headers=headers)
 
 
 def check_spec(context: ServiceContext, spec: JobSpec) -> DataDescription:

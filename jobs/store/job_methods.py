@@ -46,6 +46,12 @@ class JobMethods(StoreCore):
         fp("submit.after_commit_before_reply")
         return result
 
+    def submitted(
+        self, *, project: str, idempotency_key: str, fingerprint: str
+    ) -> JobRecord | None:
+        """The job that this key stored before. IdempotencyConflictError if by another body."""
+        return self._read(lambda c: submit.earlier(c, project, idempotency_key, fingerprint))
+
     def job(self, job_id: str, *, project: str | None = None) -> JobRecord:
         """One job, or NotFoundError."""
         return self._read(lambda c: queries.job(c, job_id, project))

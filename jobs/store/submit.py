@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 
 from jobs.errors import IdempotencyConflictError, QuotaExceededError
 from jobs.failpoints import fp
@@ -65,9 +65,9 @@ def submit(
     body = spec.resolved().model_dump(mode="json")
     fingerprint = fingerprint or hashlib.sha256(canonical(body)).hexdigest()
     if idempotency_key is not None:
-        earlier = _earlier(tx, project, idempotency_key, fingerprint)
-        if earlier is not None:
-            return Submission(earlier, replayed=True)
+        found = earlier(tx.connection, project, idempotency_key, fingerprint)
+        if found is not None:
+            return Submission(found, replayed=True)
     _check_quota(tx, project, max_queued)
     row = _insert_job(tx, project, spec, body)
     if idempotency_key is not None:
@@ -88,13 +88,18 @@ def forget_old_keys(tx: Transaction) -> int:
     ).rowcount
 
 
-def _earlier(tx: Transaction, project: str, key: str, fingerprint: str) -> JobRecord | None:
-    row = tx.connection.execute(_FIND_KEY, {"project": project, "key": key}).one_or_none()
+def earlier(connection: Connection, project: str, key: str, fingerprint: str) -> JobRecord | None:
+    """The job that this key stored before.
+
+    Raises:
+        IdempotencyConflictError: the key came with another body then.
+    """
+    row = connection.execute(_FIND_KEY, {"project": project, "key": key}).one_or_none()
     if row is None:
         return None
     if row.fingerprint != fingerprint:
         raise IdempotencyConflictError(key)
-    job = tx.connection.execute(select(*JOB_COLUMNS).where(jobs.c.id == row.job_id)).one()
+    job = connection.execute(select(*JOB_COLUMNS).where(jobs.c.id == row.job_id)).one()
     return job_record(job)
 
 

@@ -3,6 +3,7 @@
 import threading
 import time
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -45,6 +46,21 @@ def test_the_same_idempotency_key_and_body_answer_with_the_same_job(api, spec):
     assert "idempotency-replayed" not in first.headers
     assert again.headers["idempotency-replayed"] == "true"
     assert len(api.get("/v1/jobs").json()["data"]) == 1
+
+
+def test_a_repeated_submission_finds_its_job_though_the_data_set_is_gone(api, spec, tmp_path):
+    file = tmp_path / "data" / "mine.npz"
+    file.parent.mkdir(exist_ok=True)
+    images, labels = np.zeros((300, 8, 8), np.uint8), np.arange(300)
+    np.savez(file, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    body = {**spec, "data": {"kind": "arrays", "file": "mine.npz"}}
+    first = api.post("/v1/jobs", json=body, headers={"Idempotency-Key": "once"})
+    file.unlink()
+    again = api.post("/v1/jobs", json=body, headers={"Idempotency-Key": "once"})
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json()["id"] == first.json()["id"]
+    assert again.headers["idempotency-replayed"] == "true"
+    assert api.post("/v1/jobs", json=body).json()["code"] == "data_unavailable"
 
 
 def test_the_same_idempotency_key_with_another_body_is_refused(api, spec):
