@@ -43,8 +43,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def translate(error: TrainingFailedError) -> BaseException:
-    """The error of `jobs` (or the worker's own) that a failed Ray Train run stands for."""
+RUN_FAILURES = (
+    TrainingFailedError,
+    ray.exceptions.RayActorError,
+    ray.exceptions.RaySystemError,
+)
+"""What ends a Ray Train run; the last two if Ray itself was lost: its head, a raylet."""
+
+
+def translate(error: Exception) -> BaseException:
+    """The error of `jobs` (or the worker's own) that one of `RUN_FAILURES` stands for."""
     if isinstance(error, WorkerGroupError):
         return _most_telling(error)
     if isinstance(error, ControllerError):

@@ -61,7 +61,7 @@ class RayAddress:
 
 @dataclass(frozen=True, slots=True)
 class HeadState:
-    """`head.json`: the head that runs and the process that keeps it."""
+    """`head.json`: the head that runs and the process that keeps it. No address: it is ending."""
 
     address: str
     pid: int
@@ -233,6 +233,8 @@ def _wait_for_group(leader: int, grace_s: float) -> None:
 
 
 def _answers(address: str) -> bool:
+    if not address:  # the head is ending
+        return False
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=2.0):

@@ -100,10 +100,7 @@ def _keep(options: KeeperOptions, ready: int) -> None:
         address = ray.get_runtime_context().gcs_address
         check_token_is_asked(address)
         check_listeners()
-        write_state(
-            options.root,
-            HeadState(address, os.getpid(), start_mark(os.getpid()) or "", str(options.temp_dir)),
-        )
+        _publish(options, address)
         signal.alarm(0)
         with suppress(BrokenPipeError):  # who started us was ended; the next to ask finds us
             os.write(ready, b"0")
@@ -111,9 +108,19 @@ def _keep(options: KeeperOptions, ready: int) -> None:
         os.close(options.lock)
         _watch(options, stop)
     finally:
-        (options.root / "head.json").unlink(missing_ok=True)
-        ray.shutdown()
-        shutil.rmtree(options.temp_dir, ignore_errors=True)
+        try:
+            # Whoever wants a head now waits for our end: a next one uses the same directory.
+            _publish(options, "")
+        finally:
+            ray.shutdown()
+            shutil.rmtree(options.temp_dir, ignore_errors=True)
+            (options.root / "head.json").unlink(missing_ok=True)
+
+
+def _publish(options: KeeperOptions, address: str) -> None:
+    pid = os.getpid()
+    state = HeadState(address, pid, start_mark(pid) or "", str(options.temp_dir))
+    write_state(options.root, state)
 
 
 def _watch(options: KeeperOptions, stop: threading.Event) -> None:

@@ -17,13 +17,12 @@ from ray.train.torch import get_device
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
-from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.train.v2.api.result import Result
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from jobs.errors import SpecInvalidError, StoppedError
 from jobs.ray_backend.environment import STANDBY_RESOURCE
-from jobs.ray_backend.errors import translate
+from jobs.ray_backend.errors import RUN_FAILURES, translate
 from jobs.ray_backend.output import redirect_output
 from jobs.ray_backend.policies import JobFailurePolicy, OwnHeadScalingPolicy
 from jobs.run_directory import RunDirectory
@@ -146,7 +145,7 @@ def fit(shape: GroupShape, source: dict[str, str], *, storage: Path) -> None:
     )
     try:
         result: Result = trainer.fit()  # type: ignore[assignment]
-    except TrainingFailedError as error:
+    except RUN_FAILURES as error:
         raise translate(error) from error
     if result.return_value is not None:
         raise StoppedError(result.return_value)

@@ -172,6 +172,25 @@ def test_fit_has_bounded_budgets_and_means_what_it_raises(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        ray.exceptions.ActorUnavailableError("socket closed", b"0" * 16),
+        ray.exceptions.ActorDiedError(),
+        ray.exceptions.RaySystemError("the raylet is gone"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_lost_head_or_raylet_means_lost_workers(monkeypatch, tmp_path, error):
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(JobTrainer, "fit", fail)
+    with pytest.raises(WorkersLostError) as caught:
+        fit(GroupShape(num_workers=1, cpus=1, gpus=0), {}, storage=tmp_path)
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
     ("shape", "resources"),
     [
         (GroupShape(2, 3, 0), {"CPU": 3}),

@@ -7,12 +7,14 @@ import socket
 import stat
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from jobs.errors import SettingsError
 from jobs.processes import start_mark
 from jobs.ray_backend import head as head_module
+from jobs.ray_backend import keeper as keeper_module
 from jobs.ray_backend.environment import driver_settings, head_environment
 from jobs.ray_backend.failures import HeadLostError
 from jobs.ray_backend.head import HeadState, RayHead, write_state
@@ -92,6 +94,41 @@ def test_a_head_that_does_not_answer_is_ended_and_replaced(tmp_path, fake_keeper
     RayHead(tmp_path).ensure()
     assert fake_keeper.starts == 2
     assert sleeper.wait(timeout=5) == -15
+
+
+def test_a_head_that_is_ending_is_waited_for_and_replaced(tmp_path, fake_keeper, sleeper):
+    fake_keeper.state = state_of(sleeper, "")
+    RayHead(tmp_path).ensure()
+    RayHead(tmp_path).ensure()
+    assert fake_keeper.starts == 2
+    assert sleeper.wait(timeout=5) == -15
+
+
+def test_a_keeper_says_that_it_is_ending_until_its_files_are_gone(tmp_path, monkeypatch):
+    temp_dir = tmp_path / "temp"
+    temp_dir.mkdir()
+    seen = {}
+
+    def shut_down():
+        seen["address"] = json.loads((tmp_path / "head.json").read_text())["address"]
+        seen["files"] = temp_dir.is_dir()
+
+    context = SimpleNamespace(gcs_address="127.0.0.1:1")
+    monkeypatch.setattr("ray.init", lambda **_: None)
+    monkeypatch.setattr("ray.get_runtime_context", lambda: context)
+    monkeypatch.setattr("ray.shutdown", shut_down)
+    monkeypatch.setattr("jobs.ray_backend.exposure.check_listeners", lambda: None)
+    monkeypatch.setattr("jobs.ray_backend.exposure.check_token_is_asked", lambda _: None)
+    monkeypatch.setattr(keeper_module.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(keeper_module, "_watch", lambda *_: None)
+    receiver, sender = os.pipe()
+    lock = os.open(tmp_path, os.O_RDONLY)
+    keeper_module._keep(KeeperOptions(tmp_path, temp_dir, 1, 1.0, 1.0, lock), sender)
+    assert os.read(receiver, 9) == b"0"
+    os.close(receiver)
+    assert seen == {"address": "", "files": True}
+    assert not temp_dir.exists()
+    assert not (tmp_path / "head.json").exists()
 
 
 def test_another_process_with_the_keepers_number_is_left_alone(tmp_path, sleeper, listener):
