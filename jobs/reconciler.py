@@ -33,6 +33,7 @@ from jobs.garbage import collect
 from jobs.lease_watch import LeaseTimes, LeaseWatch, Verdict
 from jobs.processes import available_cpus
 from jobs.report_log import read_batches
+from jobs.run_directory import run_directories
 from jobs.spec import JobSpec
 from jobs.states import DesiredState, JobState, Reason
 from jobs.store import Lease, Store
@@ -78,6 +79,7 @@ class Reconciler:
         self._watch = LeaseWatch(settings.times, clock)
         self._active: set[tuple[str, int]] = set()
         self._leaving: dict[tuple[str, int], float] = {}  # ended attempts, since when
+        self._has_looked_around = False
         self._stepped_at = clock()
         self._collected_at = clock()
 
@@ -101,6 +103,7 @@ class Reconciler:
 
     def step(self) -> None:
         """Look after every active attempt, then start what fits."""
+        self._look_around()
         leases = self._store.active()
         self._watch.keep(leases)
         for lease in leases:
@@ -113,6 +116,18 @@ class Reconciler:
         self._see_off(leases)
         self._start_waiting()
         self._stepped_at = self._clock()
+
+    def _look_around(self) -> None:
+        """Once, before anything else: find the runners that whoever ran before us left.
+
+        The attempt of one may have ended with that process; then `_see_off` has to know of it.
+        """
+        if self._has_looked_around:
+            return
+        for run in run_directories(self._store.storage):
+            if self._executor.observe(run.job_id, run.fence).status == "running":
+                self._active.add((run.job_id, run.fence))
+        self._has_looked_around = True
 
     def _look_after(self, lease: Lease) -> None:
         verdict = self._watch.look(lease)

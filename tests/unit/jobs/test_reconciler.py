@@ -305,6 +305,32 @@ def test_a_runner_that_does_not_leave_after_its_attempt_ended_is_stopped(
     assert executor.calls.count(("stop", 1)) == 1
 
 
+def test_a_hung_runner_is_stopped_also_if_its_attempt_ended_with_the_service_before(
+    bench, reconciler, executor, store, clock
+):
+    ended, active = started(bench, reconciler), started(bench, reconciler)
+    for job_id in (ended, active):
+        store.run_directory(job_id, 1).root.mkdir(parents=True)
+    bench.end(ended, Reason.NAN_LOSS)
+    stopped, stop = [], executor.stop
+
+    def note(job_id, fence, *, grace_s):
+        stopped.append((job_id, fence))
+        stop(job_id, fence, grace_s=grace_s)
+
+    executor.stop = note
+    again = Reconciler(store, executor, SETTINGS, clock=clock)
+    again.step()
+    clock.now += 29
+    store.heartbeat(active, 1, Phase.TRAINING)
+    again.step()
+    assert stopped == []  # it may be just ending
+    clock.now += 1
+    store.heartbeat(active, 1, Phase.TRAINING)
+    again.step()
+    assert stopped == [(ended, 1)]
+
+
 def test_a_runner_that_leaves_is_not_stopped(bench, reconciler, executor, clock):
     job_id = started(bench, reconciler)
     bench.end(job_id, Reason.NAN_LOSS)
