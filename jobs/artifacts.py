@@ -96,6 +96,11 @@ def is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(_TEMPORARY)
 
 
+def is_sha256(name: str) -> bool:
+    """Whether this is a sha256 in hex, as objects are named."""
+    return _SHA256.fullmatch(name) is not None
+
+
 @contextlib.contextmanager
 def open_regular(path: Path | str, *, dir_fd: int | None = None) -> Iterator[BinaryIO]:
     """Open a file for reading that is a plain one with one name: no link, pipe or device.
@@ -192,7 +197,7 @@ class ObjectStore:
 
     def path(self, sha256: str) -> Path:
         """Where the object of this hash lies, or would lie."""
-        if _SHA256.fullmatch(sha256) is None:
+        if not is_sha256(sha256):
             raise ArtifactInvalidError(f"{sha256[:80]!r} is not a sha256.", "Give 64 hex digits.")
         return self.root / "objects" / sha256[:2] / sha256
 

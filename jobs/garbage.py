@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from jobs.artifacts import is_temporary
+from jobs.artifacts import is_sha256, is_temporary
 from jobs.errors import NotFoundError
 from jobs.failpoints import fp
 from jobs.ids import is_id
@@ -44,13 +44,16 @@ def collect_objects(store: Store) -> int:
     yet committed, will refer to.
     """
     _empty_trash(store.storage / "trash")
-    moved = 0
+    moved, strays = 0, []
     for path in _old_files(store.storage / "objects", OBJECT_AGE, pattern="*/*"):
         if is_temporary(path.name):
-            path.unlink(missing_ok=True)
+            _remove(path)
+        elif not is_sha256(path.name):
+            strays.append(path)
         elif store.objects.trash(path.name, unused=partial(_is_unused, store, path)):
             moved += 1
             fp("gc.mid")
+    _tell_strays(strays)
     return moved
 
 
@@ -59,14 +62,24 @@ def collect_staging(store: Store) -> int:
 
     Of an attempt stay `log.txt` and `exit.json`.
     """
-    cleared = 0
+    cleared, strays = 0, []
     for directory in (store.storage / "staging").glob("*/*"):
+        if not directory.is_dir():
+            strays.append(directory)
+            continue
         leftovers = [p for p in directory.iterdir() if p.name not in {"log.txt", "exit.json"}]
         if leftovers and _has_finished(store, directory.parent.name):
             for path in leftovers:
                 _remove(path)
             cleared += 1
+    _tell_strays(strays)
     return cleared
+
+
+def _tell_strays(strays: Sequence[Path]) -> None:
+    """Files that are not ours stay: whoever put them there may miss them."""
+    if strays:
+        log.warning("garbage.strays", count=len(strays), first=str(strays[0]))
 
 
 def _is_unused(store: Store, path: Path) -> bool:
@@ -89,7 +102,7 @@ def _has_finished(store: Store, job_id: str) -> bool:
 
 def _empty_trash(trash: Path) -> None:
     for path in _old_files(trash, OBJECT_AGE, pattern="*"):
-        path.unlink(missing_ok=True)
+        _remove(path)
 
 
 def _old_files(root: Path, age: timedelta, *, pattern: str) -> Iterator[Path]:

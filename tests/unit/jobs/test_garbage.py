@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from jobs import garbage
 from jobs.failpoints import FailpointError
@@ -65,6 +66,28 @@ def test_what_a_killed_put_left_is_removed(store):
     make_old(temporary, 2 * DAY)
     collect_objects(store)
     assert not temporary.exists()
+
+
+def test_files_that_are_not_ours_stay_and_hold_up_nothing(bench, monkeypatch):
+    monkeypatch.setattr(garbage, "STAGING_AGE", timedelta(0))
+    store, job_id = bench.store, bench.failed()
+    fill(store.run_directory(job_id, 1))
+    strays = [
+        *(store.storage / "staging" / job / "file" for job in (job_id, "mine")),
+        *(store.storage / "objects" / "ab" / name for name in ("notes.txt", "ab" * 31)),
+    ]
+    for path in strays:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+        make_old(path, 2 * DAY)
+    put(store, b"old", age_s=2 * DAY)
+    (store.storage / "trash" / "folder").mkdir(parents=True)
+    make_old(store.storage / "trash" / "folder", 2 * DAY)
+    with capture_logs() as logs:
+        assert collect_objects(store) == 1
+        assert collect_staging(store) == 1
+    assert all(path.exists() for path in strays)
+    assert [entry["count"] for entry in logs if entry["event"] == "garbage.strays"] == [2, 2]
 
 
 def test_a_collection_that_stops_half_way_goes_on_next_time(store, monkeypatch):
