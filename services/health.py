@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Literal
 
-from jobs.errors import JobError
+from jobs.errors import JobError, StorageFullError, StorageUnavailableError
 from services.context import ServiceContext
 from services.schemas.base import View
 
 MAX_RECONCILER_LAG_S = 15.0
-MIN_FREE_BYTES = 256 * 1024 * 1024
 
 
 class CheckView(View):
@@ -64,7 +62,7 @@ def _check_reconciler(context: ServiceContext) -> CheckView:
 
 def _check_disk(context: ServiceContext) -> CheckView:
     try:
-        free = shutil.disk_usage(context.settings.home).free
-    except OSError as error:
-        return CheckView(ok=False, detail=error.strerror or "cannot be read")
-    return CheckView(ok=free >= MIN_FREE_BYTES, detail=f"{free // 2**20} MiB free")
+        context.store.check_room()
+    except (StorageFullError, StorageUnavailableError) as error:
+        return CheckView(ok=False, detail=error.detail)
+    return CheckView(ok=True, detail="has room")

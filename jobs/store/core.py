@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from jobs.artifacts import ObjectStore
+from jobs.artifacts import ObjectStore, check_room
 from jobs.errors import StorageUnavailableError
 from jobs.feed import Feed
 from jobs.run_directory import RunDirectory
@@ -55,6 +55,10 @@ class StoreCore:
         if self._writer.broken:
             raise StorageUnavailableError(self._writer.broken, "Start the service again.")
         self._read(lambda c: c.execute(select(1)).scalar())
+
+    def check_room(self) -> None:
+        """Raise StorageFullError where a job would not be accepted: jobs that run need the room."""
+        check_room(self.storage, self._min_free_bytes)
 
     def run_directory(self, job_id: str, fence: int) -> RunDirectory:
         """Where this attempt keeps its files."""

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 
-from jobs.artifacts import check_room
 from jobs.failpoints import fp
 from jobs.records import AttemptRecord, EventRecord, JobRecord, Page
 from jobs.spec import JobSpec
@@ -31,7 +30,7 @@ class JobMethods(StoreCore):
         fingerprint: str | None = None,
     ) -> Submission:
         """Accept a job; once this returns it is never lost. See `jobs.store.submit`."""
-        check_room(self.storage, self._min_free_bytes)
+        self.check_room()
         result = self._write(
             lambda tx: submit.submit(
                 tx,

@@ -365,6 +365,16 @@ def test_readiness_names_what_is_in_the_way(service):
         assert client.get("/livez").status_code == 200
 
 
+@pytest.mark.parametrize(("needed", "ready", "accepted"), [(1, 200, 202), (1 << 60, 503, 507)])
+def test_it_is_ready_exactly_when_the_disk_has_room_for_a_job(
+    api, service, spec, monkeypatch, needed, ready, accepted
+):
+    monkeypatch.setattr(service.store, "_min_free_bytes", needed)
+    answer = api.get("/readyz")
+    assert (answer.status_code, answer.json()["checks"]["disk"]["ok"]) == (ready, ready == 200)
+    assert api.post("/v1/jobs", json=spec).status_code == accepted
+
+
 def test_a_store_that_is_gone_is_a_problem_that_may_be_retried(api, service, spec):
     service.store.close()
     answer = api.post("/v1/jobs", json=spec)
