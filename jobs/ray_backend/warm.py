@@ -13,9 +13,10 @@ import logging
 import os
 import select
 import shutil
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from jobs.errors import JobError
@@ -27,6 +28,8 @@ from jobs.standby import Assignment, standby_directory
 from jobs.wire import Launch
 
 log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 1.0  # whether getting ready failed, while no attempt comes
 
 RunRay = Callable[[Launch], None]
 Drive = Callable[[Path, RunRay], int]
@@ -76,13 +79,60 @@ class WarmGroup:
         beside.replace(self._assignment_file)
 
 
+class Warming:
+    """Gets ready in a thread: an attempt that comes early has its heartbeats all the while."""
+
+    def __init__(self, home: Path, directory: Path) -> None:
+        """Begin.
+
+        Args:
+            home: the service's home directory.
+            directory: an existing directory for the waiting group.
+        """
+        self._home, self._directory = home, directory
+        self._connection = ExitStack()
+        self._group: Future[WarmGroup] = Future()
+        threading.Thread(target=self._warm, name="warming", daemon=True).start()
+
+    def check(self) -> None:
+        """Raise what kept it from getting ready, if anything did."""
+        if self._group.done():
+            self._group.result()
+
+    def run(self, launch: Launch) -> None:
+        """Train the attempt as soon as everything is ready; if that failed, the plain way."""
+        try:
+            group = self._group.result()
+        except JobError:
+            log.exception("not ready; the attempt tries for itself")
+            run_with_ray_train(launch)
+        else:
+            group.run(launch)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._connection.close()
+
+    def _warm(self) -> None:
+        try:
+            self._connection.enter_context(
+                connected(self._home, namespace=f"standby-{os.getpid()}")
+            )
+            self._group.set_result(WarmGroup(self._directory))
+        except BaseException as error:  # noqa: BLE001 - raised again by `check` and `run`
+            self._group.set_exception(error)
+
+
 def serve(home: Path, drive: Drive, *, stdin: int = 0) -> int:
-    """Get ready, wait for one assignment on `stdin`, drive that attempt. Returns the exit code.
+    """Get ready, and drive the attempt that one assignment on `stdin` names.
 
     Args:
         home: the service's home directory.
         drive: drives the attempt of a file; given what to call for one that asks for Ray Train.
         stdin: descriptor that the assignment comes from. If it closes first, nobody needs us: 0.
+
+    Returns:
+        The exit code.
 
     Raises:
         SettingsError, HeadLostError: it cannot get ready, and no attempt waits for it.
@@ -91,19 +141,13 @@ def serve(home: Path, drive: Drive, *, stdin: int = 0) -> int:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        run_ray: RunRay
-        try:
-            stack.enter_context(connected(home, namespace=f"standby-{os.getpid()}"))
-            run_ray = WarmGroup(directory).run
-        except JobError:
-            if not select.select([stdin], [], [], 0)[0]:
-                raise
-            log.exception("not ready; the attempt that waits tries for itself")
-            run_ray = run_with_ray_train
+        warming = stack.enter_context(closing(Warming(home, directory)))
+        while not select.select([stdin], [], [], LOOK_EVERY_S)[0]:
+            warming.check()
         with os.fdopen(stdin, "rb", closefd=False) as stream:
             line = stream.readline()
         if not line:
             return 0
         assignment = Assignment.parse(line)
         redirect_output(assignment.log_file)
-        return drive(assignment.attempt_file, run_ray)
+        return drive(assignment.attempt_file, warming.run)
