@@ -27,6 +27,7 @@ MAX_RAW_VALUES = 2**28  # of both splits together; beyond it raw pixels are not 
 
 Evaluation = dict[str, dict[str, float | int]]
 Embed = Callable[[Tensor], Tensor]
+Judge = Callable[[Tensor, Tensor], float]  # of the embeddings of both splits
 
 
 def check_labels(arrays: ImageArrays, spec: EvaluationSpec) -> None:
@@ -57,8 +58,12 @@ def untrained_encoder(job: BuiltJob) -> mige.LoadedEncoder:
     return mige.LoadedEncoder(encoder, objective.normalizer, job.config).to(job.device)
 
 
-def evaluate(job: BuiltJob) -> Evaluation:
+def evaluate(job: BuiltJob, *, obey: Callable[[], None]) -> Evaluation:
     """Run the protocols that the spec asks for.
+
+    Args:
+        job: a trained one; its weights stay as they are.
+        obey: called before each embedding and each protocol; raises to stop.
 
     Returns:
         By protocol (`name@version`): the result of `trained` and of the baselines, and how many
@@ -70,9 +75,12 @@ def evaluate(job: BuiltJob) -> Evaluation:
     labels = _labels(arrays, spec.limit_rows)
     evaluation: Evaluation = {}
     for name, embed in _embeddings(job, train, test).items():
-        for protocol, result in _judge(spec, embed(train), embed(test), labels, name).items():
+        obey()
+        embedded = embed(train), embed(test)
+        for protocol, judge in _judges(spec, labels, name).items():
+            obey()
             counts: dict[str, float | int] = {"n_train": len(train), "n_test": len(test)}
-            evaluation.setdefault(protocol, counts)[name] = result
+            evaluation.setdefault(protocol, counts)[name] = judge(*embedded)
     return evaluation
 
 
@@ -85,18 +93,18 @@ def _embeddings(job: BuiltJob, train: Tensor, test: Tensor) -> Mapping[str, Embe
     return embeddings
 
 
-def _judge(
-    spec: EvaluationSpec, train: Tensor, test: Tensor, labels: tuple[Tensor, Tensor], name: str
-) -> Mapping[str, float]:
+def _judges(spec: EvaluationSpec, labels: tuple[Tensor, Tensor], name: str) -> Mapping[str, Judge]:
     y_train, y_test = labels
-    results: dict[str, float] = {}
+    judges: dict[str, Judge] = {}
     if spec.linear_probe:
-        results[LINEAR_PROBE] = mige.linear_probe(train, y_train, test, y_test).accuracy
+        judges[LINEAR_PROBE] = lambda train, test: (
+            mige.linear_probe(train, y_train, test, y_test).accuracy
+        )
     if spec.knn:
-        results[KNN] = mige.knn_probe(train, y_train, test, y_test).accuracy
+        judges[KNN] = lambda train, test: mige.knn_probe(train, y_train, test, y_test).accuracy
     if name != "raw":
-        results[RANK_ME] = mige.rank_me(train)
-    return results
+        judges[RANK_ME] = lambda train, _test: mige.rank_me(train)
+    return judges
 
 
 def _labels(arrays: ImageArrays, limit: int | None) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import errno
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, get_args, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -18,6 +18,7 @@ from jobs.run_directory import RunDirectory
 from jobs.wire import Command, ProgressReport, Report
 
 CommandName = Literal["continue", "cancel", "pause"]
+COMMANDS: Final[tuple[CommandName, ...]] = get_args(CommandName)
 
 
 @runtime_checkable
@@ -34,21 +35,25 @@ class Reporter(Protocol):
         """Append one report to the attempt's `reports.jsonl` (rank 0; other ranks: nothing)."""
 
     def command(self) -> CommandName:
-        """What is wanted now, the same on every rank at the same step (a barrier if several)."""
+        """What this worker is told to do now. It waits for no other worker.
+
+        Ranks may see news at different times: those that have to agree follow rank 0.
+        """
 
 
-class InlineReporter:
-    """The reporter of a single worker that lives in the runner's own process."""
+class FileReporter:
+    """The reporter of a worker that sees the attempt's run directory."""
 
-    def __init__(self, run: RunDirectory) -> None:
-        self.rank = 0
-        self.world_size = 1
+    def __init__(self, run: RunDirectory, *, rank: int = 0, world_size: int = 1) -> None:
+        self.rank = rank
+        self.world_size = world_size
         self._writer = ReportWriter(run.reports_file)
         self._control = ControlFile(run.control_file)
 
     def report(self, report: Report) -> None:
-        """Append one report."""
-        self._writer.append(report)
+        """Append one report (rank 0; other ranks: nothing)."""
+        if self.rank == 0:
+            self._writer.append(report)
 
     def command(self) -> CommandName:
         """What the control file says now; cheap enough for every step."""

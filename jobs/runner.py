@@ -33,7 +33,7 @@ from jobs.errors import (
 )
 from jobs.exits import COMPLETED, FENCED, INTERRUPTED, UNACKNOWLEDGED, classify
 from jobs.forwarder import FIRST_PAUSE_S, LONGEST_PAUSE_S, Forwarder, Watch
-from jobs.reporters import InlineReporter, ReportWriter, new_report
+from jobs.reporters import FileReporter, ReportWriter, new_report
 from jobs.run_directory import RunDirectory
 from jobs.runner_log import configure_log
 from jobs.states import ExitCode, Phase
@@ -137,7 +137,7 @@ class Runner:
         if self._launch.spec.resources.backend == "inline":
             from jobs.worker import run_worker
 
-            run_worker(self._launch, InlineReporter(self._directory))
+            run_worker(self._launch, FileReporter(self._directory))
         elif self._run_ray is not None:
             self._run_ray(self._launch)
         else:

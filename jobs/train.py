@@ -31,7 +31,7 @@ import mige
 from jobs.build import BuiltJob
 from jobs.checkpoints import CorruptCheckpoint, newest_verified, save_checkpoint
 from jobs.errors import DivergedError, StoppedError, StorageUnavailableError
-from jobs.reporters import Reporter, new_report
+from jobs.reporters import COMMANDS, Reporter, new_report
 from jobs.rng import capture_rng, seed_all
 from jobs.run_directory import RunDirectory
 from jobs.training_state import capture_state, restore_state
@@ -216,7 +216,7 @@ class _Loop:
         )
 
     def _obey(self) -> None:
-        command = self.reporter.command()
+        command = COMMANDS[self.workers.decided(COMMANDS.index(self.reporter.command()))]
         if command == "continue":
             return
         if command == "pause" and self.step != self.resumed_step:
@@ -230,7 +230,7 @@ class _Loop:
         if self.step % self.job.sampler.steps_per_epoch:
             return False
         pause = max(MIN_CHECKPOINT_PAUSE_S, CHECKPOINT_PAUSE_FACTOR * self.marks.save_seconds)
-        return self.workers.decided(self.clock() - self.marks.saved_at >= pause)
+        return bool(self.workers.decided(self.clock() - self.marks.saved_at >= pause))
 
     def _save(self) -> None:
         if not all(bool(torch.isfinite(t).all()) for t in self.job.module.state_dict().values()):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from jobs.build import build
-from jobs.errors import SpecInvalidError
+from jobs.errors import SpecInvalidError, StoppedError
 from jobs.evaluate import check_labels, evaluate
 from jobs.export import export_encoder
 from jobs.reporters import Reporter, new_report
@@ -43,10 +43,18 @@ def run_worker(launch: Launch, reporter: Reporter, *, device: torch.device | Non
     if reporter.rank != 0:
         return
     _enter(reporter, Phase.EVALUATING)
-    evaluation = evaluate(job)
+    evaluation = evaluate(job, obey=lambda: _obey(reporter))
     reporter.report(new_report("evaluation", dict(evaluation)))
+    _obey(reporter)
     _enter(reporter, Phase.EXPORTING)
     export_encoder(job, run, result, evaluation)
+
+
+def _obey(reporter: Reporter) -> None:
+    """Stop if that is wanted. Training is over and its last checkpoint is written."""
+    command = reporter.command()
+    if command != "continue":
+        raise StoppedError(command)
 
 
 def _enter(reporter: Reporter, phase: Phase) -> None:

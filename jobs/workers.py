@@ -25,13 +25,13 @@ class Workers:
         dist.all_reduce(total)
         return float(total) / self.world_size
 
-    def decided(self, flag: bool) -> bool:
+    def decided(self, number: int) -> int:
         """What rank 0 says."""
         if self.world_size == 1:
-            return flag
-        decision = torch.tensor([int(flag)], device=self.device)
+            return number
+        decision = torch.tensor([number], device=self.device)
         dist.broadcast(decision, src=0)
-        return bool(decision.item())
+        return int(decision.item())
 
     def rows(self, own: Tensor) -> Tensor:
         """Every worker's vector as one row of a matrix, on the CPU."""

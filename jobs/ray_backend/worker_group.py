@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.train
 import torch
 from ray.train.torch import get_device
 from ray.train.v2._internal.callbacks import DatasetsCallback
@@ -170,15 +171,18 @@ def train_worker(source: dict[str, str]) -> str | None:
 
 
 def _run(launch: Launch) -> str | None:
-    from jobs.ray_backend.reporter import RayTrainReporter
+    from jobs.reporters import FileReporter
     from jobs.worker import run_worker
 
     # Straight into the attempt's log: through Ray's log monitor the last lines would be lost.
-    redirect_output(RunDirectory(Path(launch.storage), launch.job_id, launch.fence).log_file)
+    run = RunDirectory(Path(launch.storage), launch.job_id, launch.fence)
+    redirect_output(run.log_file)
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
     try:
-        run_worker(launch, RayTrainReporter.of(launch), device=get_device())
+        run_worker(launch, FileReporter(run, rank=rank, world_size=world_size), device=get_device())
     except StoppedError as error:
-        return error.command  # on every rank at the same step: no failure
+        return error.command  # no failure; rank 0's answer counts, and it evaluates alone
     return None
 
 

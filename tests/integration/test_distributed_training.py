@@ -33,7 +33,7 @@ SPEC: dict[str, Any] = {
 
 
 class GroupReporter:
-    """Rank 0 keeps the kinds of reports in a file and decides the command for all."""
+    """Rank 0 keeps the kinds of reports in a file, and it alone is told to pause."""
 
     def __init__(self, rank: int, world_size: int, log: Path, pause_after: int | None) -> None:
         self.rank, self.world_size = rank, world_size
@@ -47,11 +47,7 @@ class GroupReporter:
     def command(self) -> CommandName:
         self._asked += 1
         wanted = self._pause_after is not None and self._asked > self._pause_after
-        if self.world_size > 1:
-            decision = torch.tensor([int(wanted and self.rank == 0)])
-            dist.broadcast(decision, src=0)
-            wanted = bool(decision.item())
-        return "pause" if wanted else "continue"
+        return "pause" if wanted and self.rank == 0 else "continue"
 
 
 @dataclass(frozen=True)

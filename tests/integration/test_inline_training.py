@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from jobs.reporters import InlineReporter
+from jobs.errors import StoppedError
+from jobs.reporters import CommandName, FileReporter
 from jobs.run_directory import RunDirectory
 from jobs.spec import JobSpec
-from jobs.wire import Launch
+from jobs.wire import Launch, Report
 from jobs.worker import run_worker
 
 TINY: dict[str, Any] = {
@@ -186,10 +187,44 @@ def test_an_attempt_trains_evaluates_and_publishes(tmp_path, control_plane):
     assert mige.load_encoder(run.result).config.out_dim == 4
 
 
+class StoppedAt(FileReporter):
+    """Gives a command once a phase has begun, from the n-th look on."""
+
+    def __init__(self, run: RunDirectory, phase: str, command: CommandName, *, looks: int) -> None:
+        super().__init__(run)
+        self._wanted, self._command, self._looks = phase, command, looks
+        self.phases: list[str] = []
+
+    def report(self, report: Report) -> None:
+        super().report(report)
+        if report.kind == "phase":
+            self.phases.append(report.data["phase"])
+
+    def command(self) -> CommandName:
+        if self.phases[-1] != self._wanted:
+            return "continue"
+        self._looks -= 1
+        return self._command if self._looks < 0 else "continue"
+
+
+@pytest.mark.parametrize(("command", "looks"), [("cancel", 0), ("pause", 3), ("cancel", 7)])
+def test_a_command_during_the_evaluation_is_obeyed_and_the_training_kept(tmp_path, command, looks):
+    run = prepare(tmp_path, "http://127.0.0.1:9")
+    launch = Launch.model_validate_json(run.attempt_file.read_bytes())
+    with pytest.raises(StoppedError) as stopped:
+        run_worker(launch, StoppedAt(run, "evaluating", command, looks=looks))
+    assert stopped.value.command == command
+    assert not run.result.exists()
+    again = prepare(tmp_path, "http://127.0.0.1:9", fence=2)
+    run_worker(Launch.model_validate_json(again.attempt_file.read_bytes()), FileReporter(again))
+    assert '"metric"' not in again.reports_file.read_text()  # nothing was trained again
+    assert (again.result / "manifest.json").exists()
+
+
 @pytest.mark.slow
 def test_a_killed_attempt_goes_on_to_exactly_the_same_weights(tmp_path, control_plane):
     whole = prepare(tmp_path / "whole", control_plane.url)
-    run_worker(Launch.model_validate_json(whole.attempt_file.read_bytes()), InlineReporter(whole))
+    run_worker(Launch.model_validate_json(whole.attempt_file.read_bytes()), FileReporter(whole))
     first = prepare(tmp_path / "cut", control_plane.url)
     with runner(first) as process:
         wait_until(lambda: list(first.checkpoints.glob("step-0000001?")))

@@ -14,7 +14,7 @@ import mige
 from jobs.build import BuiltJob, build
 from jobs.data import ImageArrays
 from jobs.errors import ArtifactInvalidError, DataInvalidError, DivergedError
-from jobs.evaluate import check_labels, evaluate
+from jobs.evaluate import Evaluation, check_labels, evaluate
 from jobs.export import export_encoder
 from jobs.golden import GOLDEN_FILE, check_golden
 from jobs.run_directory import RunDirectory
@@ -56,8 +56,12 @@ def arrays(labels: np.ndarray) -> ImageArrays:
     return ImageArrays(x_train=images, y_train=labels, x_test=images, y_test=labels)
 
 
+def evaluated(built: BuiltJob) -> Evaluation:
+    return evaluate(built, obey=lambda: None)
+
+
 def test_the_evaluation_holds_what_was_asked_for_and_its_baselines():
-    evaluation = evaluate(job())
+    evaluation = evaluated(job())
     assert set(evaluation) == {"linear_probe@1", "knn@1", "rankme@1"}
     assert set(evaluation["knn@1"]) == {"trained", "random", "raw", "n_train", "n_test"}
     assert set(evaluation["rankme@1"]) == {"trained", "random", "n_train", "n_test"}
@@ -68,7 +72,7 @@ def test_the_evaluation_holds_what_was_asked_for_and_its_baselines():
 
 
 def test_switched_off_protocols_and_baselines_are_absent():
-    evaluation = evaluate(job(evaluation={"knn": False, "baselines": False, "limit_rows": 50}))
+    evaluation = evaluated(job(evaluation={"knn": False, "baselines": False, "limit_rows": 50}))
     assert set(evaluation) == {"linear_probe@1", "rankme@1"}
     assert set(evaluation["linear_probe@1"]) == {"trained", "n_train", "n_test"}
 
@@ -76,7 +80,7 @@ def test_switched_off_protocols_and_baselines_are_absent():
 def test_evaluating_leaves_the_trained_weights_alone():
     built = job()
     before = {key: value.clone() for key, value in built.module.state_dict().items()}
-    evaluate(built)
+    evaluated(built)
     after = built.module.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
 
@@ -97,7 +101,7 @@ def test_a_limit_keeps_all_classes_of_a_sorted_set():
 
 def test_a_staged_encoder_is_whole_and_loads(tmp_path):
     built, run = job(), attempt(tmp_path)
-    evaluation = evaluate(built)
+    evaluation = evaluated(built)
     manifest = export_encoder(built, run, RESULT, evaluation)
     assert {entry.path for entry in manifest.files} == FILES
     assert Manifest.model_validate_json((run.result / "manifest.json").read_bytes()) == manifest

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from jobs.reporters import ControlFile, InlineReporter, Reporter, ReportWriter, new_report
+from jobs.reporters import ControlFile, FileReporter, Reporter, ReportWriter, new_report
 from jobs.run_directory import RunDirectory
 from jobs.wire import Command, Report
 
@@ -50,7 +50,7 @@ def test_a_value_that_is_not_finite_becomes_null_and_stays_json(tmp_path):
 def test_the_command_is_continue_until_the_file_says_otherwise(tmp_path):
     run = RunDirectory(tmp_path, "job_1", 1)
     run.root.mkdir(parents=True)
-    reporter = InlineReporter(run)
+    reporter = FileReporter(run)
     assert isinstance(reporter, Reporter)
     assert reporter.command() == "continue"
     for command in ("pause", "continue", "cancel"):
