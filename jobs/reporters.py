@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Protocol, get_args, runtime_checkable
 from pydantic import ValidationError
 
 from jobs.run_directory import RunDirectory
-from jobs.wire import Command, ProgressReport, Report
+from jobs.wire import Command, ProgressReport, Report, ReportKind
 
 CommandName = Literal["continue", "cancel", "pause"]
 COMMANDS: Final[tuple[CommandName, ...]] = get_args(CommandName)
@@ -110,7 +110,7 @@ class ControlFile:
 
 
 def new_report(
-    kind: str, data: dict[str, Any] | None = None, *, progress: ProgressReport | None = None
+    kind: ReportKind, data: dict[str, Any] | None = None, *, progress: ProgressReport | None = None
 ) -> Report:
     """A report of now."""
     return Report(kind=kind, at=datetime.now(UTC), data=data or {}, progress=progress)

@@ -35,7 +35,7 @@ from jobs.reporters import COMMANDS, Reporter, new_report
 from jobs.rng import capture_rng, seed_all
 from jobs.run_directory import RunDirectory
 from jobs.training_state import capture_state, restore_state
-from jobs.wire import ProgressReport
+from jobs.wire import ProgressReport, ReportKind
 from jobs.workers import Workers
 
 REPORTS_PER_S = 10.0
@@ -277,5 +277,5 @@ class _Loop:
             "outliers.",
         )
 
-    def _tell(self, kind: str, **data: object) -> None:
+    def _tell(self, kind: ReportKind, **data: object) -> None:
         self.reporter.report(new_report(kind, {"step": self.step, **data}))

@@ -48,17 +48,26 @@ class ProgressReport(Message):
     eta_seconds: float | None = None
 
 
-ReportKind = Annotated[
-    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?$", max_length=64)
+# All that an attempt may say. What the control side alone knows (`job.status`, ...) is not in it.
+ReportKind = Literal[
+    "metric",
+    "phase",
+    "evaluation",
+    "attempt.resumed",
+    "checkpoint.created",
+    "checkpoint.corrupt",
+    "diagnostic.collapse",
+    "diagnostic.nan",
+    "diagnostic.refused",
+    "diagnostic.unreadable",
 ]
 
 
 class Report(Message):
     """One line of `reports.jsonl`; becomes one event of the job.
 
-    Kinds: `metric` (data: step, epoch, loss, ...; also carries `progress`), `phase` (data: phase),
-    `attempt.resumed` (data: step, fence), `checkpoint.created`, `checkpoint.corrupt`,
-    `evaluation` (data: protocol results), `diagnostic.nan`, ...
+    Data: of a `metric` step, epoch, loss, ... (it also carries `progress`); of a `phase` the phase;
+    of an `evaluation` the results by protocol; of the others step and what they are about.
     """
 
     kind: ReportKind

@@ -1,6 +1,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import ValidationError
 
 from jobs.errors import StaleFenceError, StateConflictError
 from jobs.failpoints import FailpointError
@@ -121,6 +122,15 @@ def test_where_an_attempt_resumed_is_kept(bench):
     resumed = Report(kind="attempt.resumed", at=datetime.now(UTC), data={"step": 7, "fence": 1})
     bench.store.ingest(job_id, 1, ReportBatch(first=0, reports=(resumed,)))
     assert bench.store.attempts(job_id)[0].resumed_step == 7
+
+
+def test_an_attempt_cannot_report_what_only_the_control_side_knows(bench):
+    ids = (bench.succeeded(), bench.failed())
+    own = {event.kind for job_id in ids for event in bench.store.events(job_id)}
+    assert own >= {"job.created", "job.status", "attempt.ended", "encoder.published"}
+    for kind in own:
+        with pytest.raises(ValidationError, match="kind"):
+            Report(kind=kind, at=datetime.now(UTC))
 
 
 def test_event_numbers_have_no_gap_across_everything_that_happens(bench):
