@@ -79,7 +79,7 @@ def evaluate(job: BuiltJob, *, obey: Callable[[], None]) -> Evaluation:
         embedded = embed(train), embed(test)
         for protocol, judge in _judges(spec, labels, name).items():
             obey()
-            counts: dict[str, float | int] = {"n_train": len(train), "n_test": len(test)}
+            counts: dict[str, float | int] = {"num_train": len(train), "num_test": len(test)}
             evaluation.setdefault(protocol, counts)[name] = judge(*embedded)
     return evaluation
 

@@ -158,7 +158,7 @@ installation against, `manifest.json` the sha256 of every file.
 def _results_table(evaluation: Evaluation) -> str:
     if not evaluation:
         return "It was not evaluated."
-    names = ("trained", "random", "raw", "n_train", "n_test")
+    names = ("trained", "random", "raw", "num_train", "num_test")
     lines = [f"| protocol | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for protocol, results in evaluation.items():
         cells = [_cell(protocol, results.get(name)) for name in names]

@@ -63,9 +63,9 @@ def evaluated(built: BuiltJob) -> Evaluation:
 def test_the_evaluation_holds_what_was_asked_for_and_its_baselines():
     evaluation = evaluated(job())
     assert set(evaluation) == {"linear_probe@1", "knn@1", "rankme@1"}
-    assert set(evaluation["knn@1"]) == {"trained", "random", "raw", "n_train", "n_test"}
-    assert set(evaluation["rankme@1"]) == {"trained", "random", "n_train", "n_test"}
-    assert evaluation["knn@1"]["n_train"] == evaluation["knn@1"]["n_test"] == 150
+    assert set(evaluation["knn@1"]) == {"trained", "random", "raw", "num_train", "num_test"}
+    assert set(evaluation["rankme@1"]) == {"trained", "random", "num_train", "num_test"}
+    assert evaluation["knn@1"]["num_train"] == evaluation["knn@1"]["num_test"] == 150
     # Nothing was trained, so both are the same encoder.
     assert evaluation["linear_probe@1"]["trained"] == evaluation["linear_probe@1"]["random"]
     assert evaluation["linear_probe@1"]["raw"] > 0.8
@@ -74,7 +74,7 @@ def test_the_evaluation_holds_what_was_asked_for_and_its_baselines():
 def test_switched_off_protocols_and_baselines_are_absent():
     evaluation = evaluated(job(evaluation={"knn": False, "baselines": False, "limit_rows": 50}))
     assert set(evaluation) == {"linear_probe@1", "rankme@1"}
-    assert set(evaluation["linear_probe@1"]) == {"trained", "n_train", "n_test"}
+    assert set(evaluation["linear_probe@1"]) == {"trained", "num_train", "num_test"}
 
 
 def test_evaluating_leaves_the_trained_weights_alone():
@@ -135,7 +135,7 @@ def test_the_provenance_tells_spec_data_and_versions(tmp_path):
 
 def test_the_model_card_shows_numbers_and_how_to_load(tmp_path):
     built, run = job(), attempt(tmp_path)
-    export_encoder(built, run, RESULT, {"linear_probe@1": {"trained": 0.951, "n_test": 500}})
+    export_encoder(built, run, RESULT, {"linear_probe@1": {"trained": 0.951, "num_test": 500}})
     card = (run.result / "README.md").read_text()
     assert card.startswith("# tiny")
     assert "| linear_probe@1 | 95.1 % | – | – | – | 500 |" in card
