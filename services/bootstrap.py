@@ -35,6 +35,21 @@ def prepare_home(home: Path) -> None:
         ) from error
 
 
+def check_data_root(settings: Settings) -> None:
+    """See that the data root is there, before a job is the first to miss it.
+
+    Raises:
+        SettingsError: it is no folder.
+    """
+    root = settings.data_root
+    if root is not None and not root.is_dir():
+        raise SettingsError(
+            f"The data root {root} is not a folder.",
+            "Set MIGE_DATA_ROOT (or --data-root) to the folder that holds the data sets, or leave "
+            "it out.",
+        )
+
+
 def bind(settings: Settings) -> socket.socket:
     """Take the address before anything else is opened.
 

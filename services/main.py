@@ -30,6 +30,7 @@ from services.app import create_app
 from services.bootstrap import (
     base_url,
     bind,
+    check_data_root,
     check_exposure,
     create_first_key,
     prepare_home,
@@ -54,6 +55,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
+        check_data_root(settings)
         prepare_home(settings.home)
         with contextlib.closing(bind(settings)) as listener, _opened(settings) as store:
             check_exposure(settings, has_keys=store.has_keys())

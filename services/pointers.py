@@ -11,6 +11,7 @@ _MAX_POINTER = 300
 _REMEDIES: Mapping[str, str] = {
     "extra_forbidden": "Remove the key or correct its spelling.",
     "missing": "Add the field.",
+    "unknown_parameter": "Remove the parameter or correct its spelling.",
     "union_tag_not_found": "Add `kind`.",
     "union_tag_invalid": "Send one of the kinds in `detail`.",
     "finite_number": "Send a finite number.",

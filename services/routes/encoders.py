@@ -16,6 +16,7 @@ from services.dependencies import ContextDep, StoreDep
 from services.downloads import file_response
 from services.embedding import EmbedBody, embed_schema, embeddings_response
 from services.openapi import problem_responses
+from services.query import known_query
 from services.responses import page_response
 from services.schemas.base import ListView
 from services.schemas.encoders import EmbeddingsView, EncoderView
@@ -24,6 +25,7 @@ router = APIRouter(
     prefix="/v1/encoders",
     tags=["encoders"],
     route_class=GuardedRoute,
+    dependencies=[Depends(known_query)],
     responses=problem_responses(401, 403),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from services.auth import JobsReader
@@ -14,6 +14,7 @@ from services.event_stream import stream_events
 from services.job_output import curve_response, events_response, log_response
 from services.negotiation import preferred_type
 from services.openapi import problem_responses
+from services.query import known_query
 from services.routes.jobs import JobDep
 from services.schemas.base import ListView
 from services.schemas.events import EventView, MetricView
@@ -22,6 +23,7 @@ router = APIRouter(
     prefix="/v1/jobs/{job_id}",
     tags=["jobs"],
     route_class=GuardedRoute,
+    dependencies=[Depends(known_query)],
     responses=problem_responses(401, 403, 404),
 )
 

@@ -16,6 +16,7 @@ from services.body_guard import GuardedRoute
 from services.dependencies import ContextDep, StoreDep
 from services.event_stream import wait_for_job
 from services.openapi import problem_responses
+from services.query import known_query
 from services.responses import conditional_job_response, job_response, page_response
 from services.schemas.base import ListView
 from services.schemas.jobs import AttemptView, JobStatus, JobView, PlanView
@@ -25,6 +26,7 @@ router = APIRouter(
     prefix="/v1/jobs",
     tags=["jobs"],
     route_class=GuardedRoute,
+    dependencies=[Depends(known_query)],
     responses=problem_responses(401, 403),
 )
 

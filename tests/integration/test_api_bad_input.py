@@ -203,6 +203,8 @@ def test_a_body_above_a_megabyte_is_refused_whatever_it_declares(api, declared):
         ("/v1/jobs?limit=ten", "query.limit"),
         ("/v1/jobs?status=leased", "query.status"),
         ("/v1/jobs?colour=red", "query.colour"),
+        ("/v1/jobs/{job}?colour=red", "query.colour"),
+        ("/v1/jobs/{job}/events?afetr=1", "query.afetr"),
         ("/v1/jobs?cursor=' OR 1=1--", "query.cursor"),
         ("/v1/jobs?name=%25", "query.name"),
         ("/v1/encoders?cursor=x", "query.cursor"),
@@ -220,6 +222,15 @@ def test_a_parameter_that_does_not_fit_is_named(api, service, path, parameter):
     answer = api.get(path.replace("{job}", service.submit()))
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["parameter"] == parameter
+
+
+def test_a_misspelt_dry_run_starts_nothing(api):
+    before = api.get("/v1/jobs").json()["data"]
+    answer = api.post("/v1/jobs?dryrun=true", json=DIGITS)
+    error = problem_of(answer, 422, "validation_failed")["errors"][0]
+    assert error["parameter"] == "query.dryrun"
+    assert "dry_run" in error["detail"]
+    assert api.get("/v1/jobs").json()["data"] == before
 
 
 def test_a_header_that_does_not_fit_is_named(api):

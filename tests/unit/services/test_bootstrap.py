@@ -12,6 +12,7 @@ from services.auth import SCOPES
 from services.bootstrap import (
     base_url,
     bind,
+    check_data_root,
     check_exposure,
     create_first_key,
     prepare_home,
@@ -138,3 +139,9 @@ def test_a_home_that_cannot_be_written_is_named_with_a_remedy(tmp_path):
     (tmp_path / "home").mkdir(mode=0o500)
     with pytest.raises(SettingsError, match="MIGE_HOME"):
         prepare_home(tmp_path / "home")
+
+
+def test_a_data_root_that_is_missing_is_named_with_a_remedy(tmp_path):
+    check_data_root(Settings(home=tmp_path, data_root=tmp_path))
+    with pytest.raises(SettingsError, match=r"nowhere is not a folder.*MIGE_DATA_ROOT"):
+        check_data_root(Settings(home=tmp_path, data_root=tmp_path / "nowhere"))
