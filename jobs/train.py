@@ -1,7 +1,8 @@
 """The training loop: plain torch, told by a Reporter, the same inline and in a Ray worker.
 
 - It starts from the newest verified checkpoint of this attempt or an earlier one.
-- Metrics are reported at most `REPORTS_PER_S` times a second, and at the first and the last step.
+- Metrics are reported at the first and the last step, and between them at most `REPORTS_PER_S`
+  times a second and about `REPORTS_PER_JOB` times a job: each becomes an event that is kept.
 - Checkpoints: after every `checkpoint.every_steps` steps, exactly; without it at the ends of
   epochs, but with a pause of `CHECKPOINT_PAUSE_FACTOR` times as long as the last one took to write
   (and at least `MIN_CHECKPOINT_PAUSE_S`), so that saving takes at most about 5 % of the time. One
@@ -39,6 +40,7 @@ from jobs.wire import ProgressReport, ReportKind
 from jobs.workers import Workers
 
 REPORTS_PER_S = 10.0
+REPORTS_PER_JOB = 2000
 MIN_CHECKPOINT_PAUSE_S = 1.0
 CHECKPOINT_PAUSE_FACTOR = 20.0
 COMMAND_INTERVAL_STEPS = 10
@@ -181,7 +183,7 @@ class _Loop:
     ) -> None:
         now, marks = self.clock(), self.marks
         is_edge = self.step in (marks.first_step + 1, self.total_steps)
-        if not is_edge and now - marks.told_at < 1.0 / REPORTS_PER_S:
+        if not is_edge and now - marks.told_at < self._report_interval_s():
             return
         marks.told_at = now
         steps_per_s = (self.step - marks.first_step) / max(now - marks.started_at, 1e-9)
@@ -204,6 +206,11 @@ class _Loop:
         if info.get("z_std", 1.0) < COLLAPSED_STD and not marks.collapse_told:
             marks.collapse_told = True
             self._tell("diagnostic.collapse", z_std=info["z_std"])
+
+    def _report_interval_s(self) -> float:
+        """So long that `REPORTS_PER_JOB` of them fill the time that the whole job seems to take."""
+        whole_job_s = self.seconds() * self.total_steps / self.step
+        return max(1.0 / REPORTS_PER_S, whole_job_s / REPORTS_PER_JOB)
 
     def _progress(self, loss: float, eta_seconds: float) -> ProgressReport:
         return ProgressReport(

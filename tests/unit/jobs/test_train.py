@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from jobs import train as loop
 from jobs.build import BuiltJob, build
 from jobs.errors import DivergedError, StoppedError
 from jobs.reporters import CommandName
@@ -151,6 +152,16 @@ def test_the_first_and_the_last_step_are_told_and_few_between(tmp_path):
     assert {"loss", "gradient_norm", "learning_rate", "bandwidth", "z_std"} <= set(
         reporter.of("metric")[-1]
     )
+
+
+@pytest.mark.parametrize(("seconds_a_step", "told"), [(10.0, [1, 5, 9, 13, 16]), (0.001, [1, 16])])
+def test_a_job_tells_so_many_metrics_however_long_it_takes(
+    tmp_path, monkeypatch, seconds_a_step, told
+):
+    monkeypatch.setattr(loop, "REPORTS_PER_JOB", 4)
+    reporter = ScriptedReporter()
+    train(job(), attempt(tmp_path), reporter, clock=lambda: seconds_a_step * reporter.asked)
+    assert [m["step"] for m in reporter.of("metric")] == told
 
 
 def test_a_limit_of_steps_ends_the_run_early(tmp_path):
