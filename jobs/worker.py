@@ -10,6 +10,7 @@ from jobs.build import build
 from jobs.errors import SpecInvalidError, StoppedError
 from jobs.evaluate import check_labels, evaluate
 from jobs.export import export_encoder
+from jobs.processes import available_cpus
 from jobs.reporters import Reporter, new_report
 from jobs.run_directory import RunDirectory
 from jobs.states import Phase
@@ -35,7 +36,7 @@ def run_worker(launch: Launch, reporter: Reporter, *, device: torch.device | Non
     run = RunDirectory(Path(launch.storage), launch.job_id, launch.fence)
     _enter(reporter, Phase.LOADING_DATA)
     data_root = None if launch.data_root is None else Path(launch.data_root)
-    torch.set_num_threads(launch.spec.resources.cpus_per_worker)
+    torch.set_num_threads(min(launch.spec.resources.cpus_per_worker, available_cpus()))
     job = build(launch.spec, data_root, device=device or _device(launch))
     check_labels(job.arrays, launch.spec.evaluation)
     _enter(reporter, Phase.TRAINING)
