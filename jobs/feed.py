@@ -55,16 +55,18 @@ class Feed:
         with self._condition:
             return self._queue
 
-    def wait(self, job_id: str, since: int, timeout_s: float) -> int:
-        """Block until the job's version is above `since`, or the time is up; its version."""
-        return self._wait_for(lambda: self._version(job_id), since, timeout_s)
-
     def wait_queue(self, since: int, timeout_s: float) -> int:
         """Block until the queue's version is above `since`, or the time is up; its version."""
-        return self._wait_for(lambda: self._queue, since, timeout_s)
+        deadline = time.monotonic() + timeout_s
+        with self._condition:
+            while self._queue <= since:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._condition.wait(left):
+                    break
+            return self._queue
 
     async def changed(self, job_id: str, since: int, timeout_s: float) -> int:
-        """Like `wait`, holding no thread."""
+        """The job's version, once it is above `since` or the time is up. Holds no thread."""
         loop = asyncio.get_running_loop()
         news = asyncio.Event()
 
@@ -88,15 +90,6 @@ class Feed:
 
     def _version(self, job_id: str) -> int:
         return self._versions.get(job_id, self._forgotten)
-
-    def _wait_for(self, version: Callable[[], int], since: int, timeout_s: float) -> int:
-        deadline = time.monotonic() + timeout_s
-        with self._condition:
-            while version() <= since:
-                left = deadline - time.monotonic()
-                if left <= 0 or not self._condition.wait(left):
-                    break
-            return version()
 
     def _forget(self, job_id: str, wake: Callable[[], None]) -> None:
         with self._condition:

@@ -12,9 +12,8 @@ from pydantic import ValidationError
 
 from jobs.artifacts import open_regular
 from jobs.errors import ArtifactInvalidError
-from jobs.wire import Report, ReportBatch
+from jobs.wire import MAX_REPORTS, Report, ReportBatch
 
-_BATCH: Final = 500
 _LINE_LIMIT_BYTES: Final = 1 << 20
 
 
@@ -29,7 +28,7 @@ def read_batches(path: Path, first: int) -> Iterator[ReportBatch]:
             pieces = iter(lambda: file.readline(_LINE_LIMIT_BYTES), b"")
             lines = (piece for piece in pieces if piece.endswith(b"\n"))  # of a huge line the end
             reports = map(parse_report, islice(lines, first, None))
-            while batch := tuple(islice(reports, _BATCH)):
+            while batch := tuple(islice(reports, MAX_REPORTS)):
                 yield ReportBatch(first=first, reports=batch)
                 first += len(batch)
     except ArtifactInvalidError:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.report_log import parse_report
-from jobs.wire import ReportBatch
+from jobs.wire import MAX_REPORTS, ReportBatch
 
-MAX_BATCH_REPORTS = 200
 MAX_BATCH_BYTES = 256 * 1024
 
 
@@ -46,4 +45,4 @@ class ReportTail:
         lines = [line + b"\n" for line in content.split(b"\n")[:-1]]
         if not lines and len(content) == MAX_BATCH_BYTES:
             raise ValueError(f"line {self._first} of {self._path.name} has no end")
-        return lines[:MAX_BATCH_REPORTS]
+        return lines[:MAX_REPORTS]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from jobs.spec import JobSpec
 from jobs.states import Phase, Reason
+
+MAX_REPORTS: Final = 500
+"""How many reports travel at once."""
 
 
 class Message(BaseModel):
@@ -80,7 +83,7 @@ class ReportBatch(Message):
     """Lines `first`, `first + 1`, ... of the attempt's reports; lines seen before are skipped."""
 
     first: int = Field(ge=0)
-    reports: tuple[Report, ...] = Field(max_length=1000)
+    reports: tuple[Report, ...] = Field(max_length=MAX_REPORTS)
 
 
 class Acknowledged(Message):

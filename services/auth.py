@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
@@ -18,14 +18,8 @@ from jobs.records import ApiKeyRecord
 from services.dependencies import StoreDep
 from services.errors import ProblemError
 
-Scope = Literal["jobs:read", "jobs:write", "encoders:read", "encoders:write", "admin"]
-SCOPES: tuple[Scope, ...] = (
-    "jobs:read",
-    "jobs:write",
-    "encoders:read",
-    "encoders:write",
-    "admin",
-)
+Scope = Literal["jobs:read", "jobs:write", "encoders:read", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 _BEARER = re.compile(r"Bearer ([A-Za-z0-9_.-]{1,512})", re.IGNORECASE)
 
 

@@ -91,10 +91,6 @@ class JobMethods(StoreCore):
         """Every attempt of a job, the first one first."""
         return self._read(lambda c: queries.list_attempts(c, job_id))
 
-    def queue_position(self, job_id: str) -> int | None:
-        """Its place in the queue, from 1; None if it is not queued."""
-        return self._read(lambda c: queries.queue_position(c, job_id))
-
     def events(
         self,
         job_id: str,

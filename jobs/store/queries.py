@@ -91,21 +91,6 @@ def list_attempts(connection: Connection, job_id: str) -> list[AttemptRecord]:
     return [attempt_record(row) for row in connection.execute(query)]
 
 
-def queue_position(connection: Connection, job_id: str) -> int | None:
-    """How many queued jobs come before it, plus one; None if it is not queued."""
-    ahead = (
-        select(func.count())
-        .select_from(jobs)
-        .where(
-            jobs.c.state == JobState.QUEUED,
-            jobs.c.seq <= select(jobs.c.seq).where(jobs.c.id == job_id).scalar_subquery(),
-        )
-    )
-    if job(connection, job_id, None).state is not JobState.QUEUED:
-        return None
-    return int(connection.execute(ahead).scalar_one())
-
-
 def list_events(
     connection: Connection,
     job_id: str,

@@ -14,10 +14,19 @@ from jobs.errors import (
     StorageUnavailableError,
 )
 from jobs.forwarder import Forwarder, Watch
-from jobs.report_tail import MAX_BATCH_REPORTS, ReportTail
+from jobs.report_tail import ReportTail
 from jobs.reporters import ControlFile, ReportWriter, new_report
 from jobs.run_directory import RunDirectory
-from jobs.wire import Acknowledged, Command, Exit, Heartbeat, Manifest, Published, ReportBatch
+from jobs.wire import (
+    MAX_REPORTS,
+    Acknowledged,
+    Command,
+    Exit,
+    Heartbeat,
+    Manifest,
+    Published,
+    ReportBatch,
+)
 from services.body_guard import REPORT_LIMITS
 from services.strict_json import parse_strict
 
@@ -241,7 +250,7 @@ def test_batches_stay_within_what_the_api_takes(tmp_path):
         writer.append(new_report("metric", {f"key_{i}": step for i in range(20)}))
     sizes = []
     while (batch := tail.next_batch()) is not None:
-        assert len(batch.reports) <= MAX_BATCH_REPORTS
+        assert len(batch.reports) <= MAX_REPORTS
         parse_strict(batch.model_dump_json().encode(), REPORT_LIMITS)
         sizes.append(len(batch.reports))
         tail.acknowledge(batch.first + len(batch.reports))

@@ -17,7 +17,7 @@ def steps(batches) -> list:
 
 
 def test_lines_are_read_from_where_the_store_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(report_log, "_BATCH", 2)
+    monkeypatch.setattr(report_log, "MAX_REPORTS", 2)
     path = tmp_path / "reports.jsonl"
     path.write_bytes(b"".join(line(i) for i in range(5)))
     assert steps(read_batches(path, 0)) == [(0, [0, 1]), (2, [2, 3]), (4, [4])]

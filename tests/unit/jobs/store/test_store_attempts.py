@@ -182,10 +182,6 @@ def test_a_clock_set_back_does_not_hold_a_job_for_ever(bench, monkeypatch):
 def test_the_queue_is_in_the_order_of_submission(bench):
     ids = [bench.queued() for _ in range(5)]
     assert [lease.job_id for lease in bench.store.claimable()] == ids
-    assert [bench.store.queue_position(job_id) for job_id in ids] == [1, 2, 3, 4, 5]
-    bench.store.claim(ids[0], owner="test")
-    assert bench.store.queue_position(ids[0]) is None
-    assert bench.store.queue_position(ids[1]) == 1
 
 
 def test_a_job_fails_when_its_attempts_are_used_up(bench):

@@ -74,7 +74,7 @@ def test_another_projects_jobs_are_not_listed_even_by_their_cursor(bench):
 
 
 def test_reading_what_does_not_exist_says_so(store):
-    for read in (store.job, store.attempts, store.events, store.metrics, store.queue_position):
+    for read in (store.job, store.attempts, store.events, store.metrics):
         with pytest.raises(NotFoundError):
             read(NOBODY)
     with pytest.raises(NotFoundError):
