@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -154,7 +155,8 @@ class Client:
         step_s = 1 if on_progress is not None else 20
         while True:
             left = step_s if deadline is None else deadline - self._transport.now()
-            pause_s = max(0, min(step_s, int(left)))
+            # Whole seconds, rounded up: in the last one, 0 would ask again and again.
+            pause_s = max(0, min(step_s, math.ceil(left)))
             job = self._json(
                 "GET",
                 f"/v1/jobs/{job_id}",
@@ -165,7 +167,7 @@ class Client:
                 on_progress(job)
             if job["status"] in TERMINAL:
                 return job
-            if deadline is not None and self._transport.now() >= deadline - 0.001:
+            if deadline is not None and self._transport.now() >= deadline:
                 raise WaitTimeoutError(job_id, job["status"], timeout_s or 0.0)
 
     def cancel(self, job_id: str) -> Resource:

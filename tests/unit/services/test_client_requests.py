@@ -196,16 +196,20 @@ def test_waiting_ends_with_the_job_and_shows_it_on_the_way():
     assert script.requests[0].url.params["until"] == "terminal"
 
 
-def test_waiting_gives_up_when_the_time_is_over():
-    clock = FakeClock()
+@pytest.mark.parametrize(
+    ("timeout_s", "waits"), [(30.0, [20, 10]), (20.5, [20, 1]), (0.2, [1]), (0.0, [0])]
+)
+def test_waiting_gives_up_when_the_time_is_over(timeout_s, waits):
+    clock, asked = FakeClock(), []
 
     def slow(request):
-        clock.time += int(request.url.params["wait"].removesuffix("s"))
+        asked.append(int(request.url.params["wait"].removesuffix("s")))
+        clock.time += asked[-1]
         return httpx2.Response(200, json={"status": "running"})
 
     with pytest.raises(WaitTimeoutError, match="still running"):
-        client_for(slow, clock).wait("job_1", timeout_s=30.0)
-    assert clock.time == 30
+        client_for(slow, clock).wait("job_1", timeout_s=timeout_s)
+    assert asked == waits
 
 
 def test_images_travel_as_npy_and_embeddings_come_back_as_npy():
