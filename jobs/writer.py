@@ -47,14 +47,21 @@ class _Request:
 
 
 Committed = Callable[[set[str], bool], None]
+Broken = Callable[[str], None]
 
 
 class Writer:
     """Runs functions on the one writing connection, in order, several to a commit."""
 
-    def __init__(self, engine: Engine, *, on_commit: Committed) -> None:
-        """Start the thread. `on_commit` gets the jobs of each commit before anyone is answered."""
-        self._on_commit = on_commit
+    def __init__(self, engine: Engine, *, on_commit: Committed, on_broken: Broken) -> None:
+        """Start the thread.
+
+        Args:
+            engine: makes the one connection.
+            on_commit: gets the jobs of each commit before anyone is answered.
+            on_broken: called once, in the thread, with `broken` when nothing can be written.
+        """
+        self._on_commit, self._on_broken = on_commit, on_broken
         self._requests: queue.Queue[_Request | None] = queue.Queue(_WAITING)
         self._broken: str | None = None
         self._closed = False
@@ -108,8 +115,13 @@ class Writer:
                     if batch:
                         self._commit(connection, batch)
                 except BaseException:
-                    self._broken = "The database writer ended by an error; see the log."
+                    self._break("The database writer ended by an error; see the log.")
                     raise
+
+    def _break(self, why: str) -> None:
+        if self._broken is None:
+            self._broken = why
+            self._on_broken(why)
 
     def _next_batch(self) -> tuple[list[_Request], bool]:
         """Wait for one request, then take all that came meanwhile."""
@@ -147,7 +159,7 @@ class Writer:
         failure = translate(error)
         if _code(error) == _SQLITE_IOERR:
             # After a failed fsync nobody knows what is on disk: only a new start recovers the log.
-            self._broken = "The database could not be written or synced."
+            self._break("The database could not be written or synced.")
         elif len(batch) > 1 and _code(error) not in {_SQLITE_BUSY, _SQLITE_LOCKED}:
             # (Busy is busy for all of them, and each would wait for seconds.)
             for request in batch:

@@ -61,6 +61,7 @@ def main() -> int:
             check_exposure(settings, has_keys=store.has_keys())
             _welcome(settings, store, base_url(listener))
             _serve(settings, store, listener, began)
+            store.ping()  # raises where a database that broke is why we end
     except JobError as error:
         sys.stderr.write(f"mige: {error}\n")
         # Storage that does not answer may answer the next process; the rest needs a person.
@@ -70,11 +71,17 @@ def main() -> int:
 
 @contextlib.contextmanager
 def _opened(settings: Settings) -> Iterator[Store]:
-    store = open_store(settings.database, home=settings.home)
+    store = open_store(settings.database, home=settings.home, on_broken=_end_process)
     try:
         yield store
     finally:
         store.close()
+
+
+def _end_process(why: str) -> None:
+    """Nothing can be stored until a new process opens the database: make room for it."""
+    log.critical("database.broken", detail=why, remedy="The process ends, to be started again.")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _welcome(settings: Settings, store: Store, url: str) -> None:

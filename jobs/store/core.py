@@ -16,7 +16,7 @@ from jobs.errors import StorageUnavailableError
 from jobs.feed import Feed
 from jobs.run_directory import RunDirectory
 from jobs.tokens import AttemptTokens
-from jobs.writer import Transaction, Writer, translate
+from jobs.writer import Broken, Transaction, Writer, translate
 
 T = TypeVar("T")
 
@@ -33,6 +33,7 @@ class StoreCore:
         tokens: AttemptTokens,
         max_queued_per_project: int,
         min_free_bytes: int,
+        on_broken: Broken,
     ) -> None:
         self.storage = storage
         self.objects = ObjectStore(storage)
@@ -41,7 +42,11 @@ class StoreCore:
         self._max_queued, self._min_free_bytes = max_queued_per_project, min_free_bytes
         self._readers = readers
         self._writer_engine = writer
-        self._writer = Writer(writer, on_commit=lambda ids, q: self.feed.publish(ids, queue=q))
+        self._writer = Writer(
+            writer,
+            on_commit=lambda ids, q: self.feed.publish(ids, queue=q),
+            on_broken=on_broken,
+        )
         self._latest = datetime.now(UTC)  # the clock, as far as it ever got
 
     def close(self) -> None:

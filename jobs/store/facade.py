@@ -12,7 +12,7 @@ from jobs.store.attempt_methods import AttemptMethods
 from jobs.store.job_methods import JobMethods
 from jobs.store.registry_methods import RegistryMethods
 from jobs.tokens import AttemptTokens
-from jobs.writer import translate
+from jobs.writer import Broken, translate
 
 
 class Store(JobMethods, AttemptMethods, RegistryMethods):
@@ -29,6 +29,7 @@ def open_store(
     home: Path,
     max_queued_per_project: int = 10_000,
     min_free_bytes: int = 64 << 20,
+    on_broken: Broken = lambda _why: None,
 ) -> Store:
     """Open the database (made or migrated if need be) and the files below `home`.
 
@@ -37,6 +38,8 @@ def open_store(
         home: holds `secrets/` and `storage/`; made 0700.
         max_queued_per_project: more queued jobs than this are refused.
         min_free_bytes: with less room than this no job is accepted; those that run need it.
+        on_broken: called, in a thread of the store's, when nothing can be written any more (a sync
+            failed): the process should end, so that the next one recovers the database.
 
     Raises:
         SettingsError: the URL, the home, the SQLite or the revision cannot work.
@@ -56,6 +59,7 @@ def open_store(
             tokens=tokens,
             max_queued_per_project=max_queued_per_project,
             min_free_bytes=min_free_bytes,
+            on_broken=on_broken,
         )
     except DBAPIError as error:
         engine.dispose()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -114,3 +115,23 @@ def test_the_api_process_imports_neither_ray_nor_torch(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="sets the limits of another process")
+def test_it_ends_when_its_database_cannot_be_written_any_more(tmp_path):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = start(tmp_path / "home", MIGE_PORT=str(port), MIGE_RECONCILER="false")
+    try:
+        wait_ready(url)
+        credentials = json.loads((tmp_path / "home" / "credentials.json").read_text())
+        headers = {"Authorization": f"Bearer {credentials['api_key']}"}
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, 1))  # a write fails: not ENOSPC
+        answer = httpx2.post(f"{url}/v1/jobs", json=SPEC, headers=headers, timeout=DEADLINE_S)
+        assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
+        out, err = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+    assert process.returncode == 1  # its supervisor starts another one
+    assert "database.broken" in out + err

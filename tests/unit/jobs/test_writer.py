@@ -27,7 +27,11 @@ def commits():
 def writer(tmp_path, commits):
     engine = writer_engine(tmp_path / "a.db")
     event.listen(engine, "commit", lambda _connection: commits.append("commit"))
-    writer = Writer(engine, on_commit=lambda ids, q: commits.append((sorted(ids), q)))
+    writer = Writer(
+        engine,
+        on_commit=lambda ids, q: commits.append((sorted(ids), q)),
+        on_broken=commits.append,
+    )
     writer.run(lambda tx: tx.connection.exec_driver_sql("CREATE TABLE t (a UNIQUE)").close())
     commits.clear()
     yield writer
@@ -126,7 +130,7 @@ def test_a_full_disk_refuses_what_does_not_fit_and_keeps_the_rest(writer):
 def test_a_database_that_another_process_holds_is_unavailable_for_now(tmp_path, monkeypatch):
     monkeypatch.setattr("jobs.database.BUSY_TIMEOUT_MS", 200)
     engine, other = writer_engine(tmp_path / "a.db"), writer_engine(tmp_path / "a.db")
-    writer = Writer(engine, on_commit=lambda ids, q: None)
+    writer = Writer(engine, on_commit=lambda ids, q: None, on_broken=pytest.fail)
 
     def refused(_):
         with pytest.raises(StorageUnavailableError, match="another process"):
@@ -155,7 +159,7 @@ def test_a_request_that_waited_too_long_is_not_begun_later(writer):
 def test_a_queue_that_is_full_refuses_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(writer_module, "_WAITING", 1)
     engine = writer_engine(tmp_path / "a.db")
-    writer = Writer(engine, on_commit=lambda ids, q: None)
+    writer = Writer(engine, on_commit=lambda ids, q: None, on_broken=pytest.fail)
     go_on, thread = hold(writer)
     waiting = threading.Thread(target=writer.run, args=(lambda tx: None,))
     waiting.start()
@@ -170,7 +174,7 @@ def test_a_queue_that_is_full_refuses_at_once(tmp_path, monkeypatch):
     engine.dispose()
 
 
-def test_a_failed_sync_breaks_the_writer_until_the_next_start(writer, monkeypatch):
+def test_a_failed_sync_breaks_the_writer_until_the_next_start(writer, commits, monkeypatch):
     class SyncError(Exception):
         sqlite_errorcode = 10 | (4 << 8)  # SQLITE_IOERR_FSYNC
 
@@ -181,7 +185,7 @@ def test_a_failed_sync_breaks_the_writer_until_the_next_start(writer, monkeypatc
     with pytest.raises(StorageUnavailableError):
         writer.run(insert(1))
     monkeypatch.undo()
-    assert writer.broken
+    assert commits == [writer.broken]  # and whoever opened it was told
     with pytest.raises(StorageUnavailableError, match="synced"):
         writer.run(insert(2))
 
@@ -189,7 +193,7 @@ def test_a_failed_sync_breaks_the_writer_until_the_next_start(writer, monkeypatc
 def test_a_closed_writer_has_finished_what_waited_and_takes_no_more(tmp_path):
     engine = writer_engine(tmp_path / "a.db")
     migrate(engine)
-    writer = Writer(engine, on_commit=lambda ids, q: None)
+    writer = Writer(engine, on_commit=lambda ids, q: None, on_broken=pytest.fail)
     go_on, thread = hold(writer)
     answers = []
     late = threading.Thread(target=lambda: answers.append(writer.run(lambda tx: "done")))
