@@ -18,7 +18,6 @@ from services.settings import Settings, load_settings
 Level = Literal["ok", "warn", "fail"]
 
 _RAY_VERSION = "2.60.0"
-_WAL_SAFE_SQLITE = (3, 51, 3)
 _ROOM_WARN_BYTES = 5 * 1024**3
 _ROOM_FAIL_BYTES = 512 * 1024**2
 
@@ -85,17 +84,12 @@ def check_ray() -> Finding:
 
 def check_sqlite() -> Finding:
     """Whether SQLite is free of the bug that can corrupt a database in WAL mode."""
+    from jobs.database import sqlite_driver  # slow to import
+
     try:
-        from pysqlite3 import dbapi2 as sqlite
-    except ImportError:
-        import sqlite3 as sqlite
-    version: tuple[int, ...] = sqlite.sqlite_version_info
-    text = ".".join(map(str, version))
-    if version >= _WAL_SAFE_SQLITE:
-        return Finding("sqlite", "ok", text)
-    return Finding(
-        "sqlite", "fail", f"{text} can corrupt its WAL", "Install pysqlite3 with `make setup`."
-    )
+        return Finding("sqlite", "ok", sqlite_driver().sqlite_version)
+    except SettingsError as exc:
+        return Finding("sqlite", "fail", exc.detail, exc.remedy)
 
 
 def check_home(settings: Settings) -> Finding:
