@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import socket
 from pathlib import Path
 
 from jobs.artifacts import make_private_directory, write_atomic
@@ -48,27 +46,6 @@ def check_data_root(settings: Settings) -> None:
             "Set MIGE_DATA_ROOT (or --data-root) to the folder that holds the data sets, or leave "
             "it out.",
         )
-
-
-def bind(settings: Settings) -> socket.socket:
-    """Take the address before anything else is opened.
-
-    Raises:
-        SettingsError: the port is taken or the address is not ours.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # Only where the protocol is named does asyncio turn Nagle's algorithm off for the connections;
-    # with it, every second answer waits 40 ms for the client's delayed acknowledgement.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-        listener.listen(1024)  # clients of a restart wait in the queue instead of being refused
-    except OSError as error:
-        listener.close()
-        raise _address_error(settings, error) from error
-    listener.set_inheritable(False)
-    return listener
 
 
 def check_exposure(settings: Settings, *, has_keys: bool) -> None:
@@ -115,25 +92,3 @@ def renew_address(settings: Settings, url: str) -> None:
         write_atomic(
             settings.credentials_file, json.dumps({**stored, "url": url}, indent=2).encode()
         )
-
-
-def base_url(listener: socket.socket) -> str:
-    """The address that clients and runners on this machine use."""
-    host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - not binding: translating to what can be called
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _address_error(settings: Settings, error: OSError) -> SettingsError:
-    where = f"{settings.host}:{settings.port}"
-    if error.errno == errno.EADDRINUSE:
-        return SettingsError(
-            f"{where} is in use by another program.",
-            "Stop that program, or set MIGE_PORT to a free port.",
-        )
-    if error.errno == errno.EACCES:
-        return SettingsError(f"{where} needs more rights.", "Set MIGE_PORT to 1024 or above.")
-    return SettingsError(
-        f"{where} cannot be used: {error.strerror or error}.", "Correct MIGE_HOST."
-    )

@@ -28,8 +28,6 @@ from jobs.standby import StandbyPool
 from jobs.store import Store, open_store
 from services.app import create_app
 from services.bootstrap import (
-    base_url,
-    bind,
     check_data_root,
     check_exposure,
     create_first_key,
@@ -37,6 +35,7 @@ from services.bootstrap import (
     renew_address,
 )
 from services.context import ServiceContext
+from services.listener import base_url, bind
 from services.protocol import GuardedProtocol
 from services.settings import Settings, load_settings
 from services.telemetry import configure_logging
@@ -57,7 +56,10 @@ def main() -> int:
         configure_logging(settings.log_level)
         check_data_root(settings)
         prepare_home(settings.home)
-        with contextlib.closing(bind(settings)) as listener, _opened(settings) as store:
+        with (
+            contextlib.closing(bind(settings.host, settings.port)) as listener,
+            _opened(settings) as store,
+        ):
             check_exposure(settings, has_keys=store.has_keys())
             _welcome(settings, store, base_url(listener))
             _serve(settings, store, listener, began)

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from jobs.errors import SettingsError
 from jobs.run_directory import run_directories
 from services.api_process import ApiProcess, api_command, end_orphan, is_ready
 from services.home_lock import home_lock
+from services.listener import bind
 
 EXIT_MISCONFIGURED = 2
 """Exit status of an API process that cannot work as it is set up: another would do the same."""
@@ -109,7 +109,7 @@ class Supervisor:
             orphan = end_orphan(options.home, options.api_grace_s)
             if orphan is not None:
                 self._say(f"ended the API process {orphan} that an earlier `mige serve` left")
-            _check_port(options.host, options.port)
+            bind(options.host, options.port).close()  # a taken one is told before anything starts
             try:
                 return self._keep_alive(signals)
             finally:
@@ -236,19 +236,6 @@ def _wait(signals: socket.socket, timeout_s: float | None) -> None:
     with suppress(BlockingIOError):
         while signals.recv(64):
             pass
-
-
-def _check_port(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as exc:
-            raise SettingsError(
-                f"{host}:{port} cannot be used: {exc.strerror}.",
-                "Choose another address with --host and --port.",
-            ) from exc
 
 
 def _meaning(code: int) -> str:

@@ -1,7 +1,5 @@
-import asyncio
 import json
 import os
-import socket
 import stat
 
 import pytest
@@ -10,8 +8,6 @@ from jobs.errors import SettingsError
 from jobs.store import open_store
 from services.auth import SCOPES
 from services.bootstrap import (
-    base_url,
-    bind,
     check_data_root,
     check_exposure,
     create_first_key,
@@ -78,48 +74,6 @@ def test_strangers_are_served_only_with_a_key_and_tls(host, has_keys, proxy, wor
     else:
         with pytest.raises(SettingsError, match=word):
             check_exposure(settings, has_keys=has_keys)
-
-
-def test_a_busy_port_is_named_with_a_remedy(settings):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        taken = Settings(home=settings.home, port=other.getsockname()[1])
-        with pytest.raises(SettingsError, match=rf"{taken.port} is in use.*MIGE_PORT"):
-            bind(taken)
-
-
-@pytest.mark.parametrize("host", ["203.0.113.1", "no.such.host.invalid"])
-def test_an_address_that_is_not_ours_is_named(settings, host):
-    with pytest.raises(SettingsError, match=r"cannot be used.*MIGE_HOST"):
-        bind(Settings(home=settings.home, host=host, port=0))
-
-
-def test_the_address_for_clients_is_one_that_can_be_called():
-    for host, prefix in (("127.0.0.1", "http://127.0.0.1:"), ("0.0.0.0", "http://127.0.0.1:")):
-        with bind(Settings(host=host, port=0)) as listener:
-            assert base_url(listener) == f"{prefix}{listener.getsockname()[1]}"
-
-
-def test_answers_do_not_wait_for_the_clients_acknowledgement(settings):
-    async def accepted_without_delay(listener):
-        loop, connected = asyncio.get_running_loop(), asyncio.Event()
-        options = []
-
-        class Connection(asyncio.Protocol):
-            def connection_made(self, transport):
-                socket_ = transport.get_extra_info("socket")
-                options.append(socket_.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-                transport.close()
-                connected.set()
-
-        server = await loop.create_server(Connection, sock=listener)
-        _reader, writer = await asyncio.open_connection(*listener.getsockname())
-        await connected.wait()
-        writer.close()
-        server.close()
-        await server.wait_closed()
-        return options[0]
-
-    assert asyncio.run(accepted_without_delay(bind(settings))) != 0
 
 
 def test_a_home_is_made_for_its_owner_only(tmp_path):
