@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from jobs.spec import JobSpec
 from jobs.states import Phase, Reason
 
-MAX_REPORTS: Final = 500
+MAX_REPORTS: Final = 1000
 """How many reports travel at once."""
 
 
