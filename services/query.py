@@ -21,7 +21,7 @@ async def known_query(request: Request, _key: KeyDep) -> None:
     route = request.scope["route"]
     if not isinstance(route, APIRoute):
         raise TypeError(type(route))
-    fields = get_flat_params(route.dependant)
+    fields = get_flat_params(route.dependant)  # codespell:ignore dependant
     known = {p.alias for p in fields if not isinstance(p.field_info, _ELSEWHERE)}
     if unknown := sorted(request.query_params.keys() - known):
         detail = f"No such parameter; there are: {', '.join(sorted(known)) or 'none'}"

@@ -204,7 +204,7 @@ def test_a_body_above_a_megabyte_is_refused_whatever_it_declares(api, declared):
         ("/v1/jobs?status=leased", "query.status"),
         ("/v1/jobs?colour=red", "query.colour"),
         ("/v1/jobs/{job}?colour=red", "query.colour"),
-        ("/v1/jobs/{job}/events?afetr=1", "query.afetr"),
+        ("/v1/jobs/{job}/events?After=1", "query.After"),
         ("/v1/jobs?cursor=' OR 1=1--", "query.cursor"),
         ("/v1/jobs?name=%25", "query.name"),
         ("/v1/encoders?cursor=x", "query.cursor"),
