@@ -2,7 +2,8 @@
 
 - It starts from the newest verified checkpoint of this attempt or an earlier one.
 - Metrics are reported at the first and the last step, and between them at most `REPORTS_PER_S`
-  times a second and about `REPORTS_PER_JOB` times a job: each becomes an event that is kept.
+  times a second and about `REPORTS_PER_JOB` times a job, since each becomes an event that is kept;
+  but a person who watches never waits longer than `LONGEST_SILENCE_S` (or one step).
 - Checkpoints: after every `checkpoint.every_steps` steps, exactly; without it at the ends of
   epochs, but with a pause of `CHECKPOINT_PAUSE_FACTOR` times as long as the last one took to write
   (and at least `MIN_CHECKPOINT_PAUSE_S`), so that saving takes at most about 5 % of the time. One
@@ -41,6 +42,7 @@ from jobs.workers import Workers
 
 REPORTS_PER_S = 10.0
 REPORTS_PER_JOB = 2000
+LONGEST_SILENCE_S = 10.0
 MIN_CHECKPOINT_PAUSE_S = 1.0
 CHECKPOINT_PAUSE_FACTOR = 20.0
 COMMAND_INTERVAL_STEPS = 10
@@ -210,7 +212,7 @@ class _Loop:
     def _report_interval_s(self) -> float:
         """So long that `REPORTS_PER_JOB` of them fill the time that the whole job seems to take."""
         whole_job_s = self.seconds() * self.total_steps / self.step
-        return max(1.0 / REPORTS_PER_S, whole_job_s / REPORTS_PER_JOB)
+        return min(LONGEST_SILENCE_S, max(1.0 / REPORTS_PER_S, whole_job_s / REPORTS_PER_JOB))
 
     def _progress(self, loss: float, eta_seconds: float) -> ProgressReport:
         return ProgressReport(
