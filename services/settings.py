@@ -13,13 +13,10 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.errors import SettingsError
+from services.home import DEFAULT_HOME
 
 PREFIX = "MIGE_"
 CLIENT_KEYS = frozenset({"MIGE_API_URL", "MIGE_API_KEY"})  # read by the client, not by the service
-
-
-def _default_home() -> Path:
-    return Path("~/.local/share/mige").expanduser()
 
 
 class Settings(BaseSettings):
@@ -29,7 +26,9 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True
     )
 
-    home: Path = Field(default_factory=_default_home, description="Where everything is kept.")
+    home: Path = Field(
+        default_factory=DEFAULT_HOME.expanduser, description="Where everything is kept."
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8642, ge=0, le=65_535, description="0: any free port.")
     behind_tls_proxy: bool = Field(

@@ -11,8 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from services.client.errors import CredentialsError
-
-DEFAULT_HOME = Path("~/.local/share/mige")
+from services.home import DEFAULT_HOME
 
 
 @dataclass(frozen=True, slots=True)
