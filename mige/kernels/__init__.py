@@ -8,23 +8,40 @@ from mige.kernels.bandwidth import (
     Bandwidth,
     check_bandwidth,
     choose_bandwidth,
+    mean_bandwidth,
     median_bandwidth,
 )
 from mige.kernels.base import Kernel
 from mige.kernels.distances import squared_distances
+from mige.kernels.imq import IMQKernel
+from mige.kernels.matern import Matern32Kernel, Matern52Kernel
+from mige.kernels.rational_quadratic import RationalQuadraticKernel
 from mige.kernels.rbf import RBFKernel
 
-KERNELS: Mapping[str, Callable[..., Kernel]] = MappingProxyType({"rbf": RBFKernel})
+KERNELS: Mapping[str, Callable[..., Kernel]] = MappingProxyType(
+    {
+        "rbf": RBFKernel,
+        "imq": IMQKernel,
+        "rational_quadratic": RationalQuadraticKernel,
+        "matern32": Matern32Kernel,
+        "matern52": Matern52Kernel,
+    }
+)
 """Each entry is called with the bandwidth."""
 
 __all__ = [
     "BANDWIDTH_RULES",
     "KERNELS",
     "Bandwidth",
+    "IMQKernel",
     "Kernel",
+    "Matern32Kernel",
+    "Matern52Kernel",
     "RBFKernel",
+    "RationalQuadraticKernel",
     "check_bandwidth",
     "choose_bandwidth",
+    "mean_bandwidth",
     "median_bandwidth",
     "squared_distances",
 ]
