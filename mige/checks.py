@@ -64,6 +64,19 @@ def check_rows(name: str, tensor: Tensor) -> Tensor:
         raise InvalidInputError(
             f"{name} has shape {tuple(tensor.shape)}: give a matrix (rows, features), neither empty"
         )
+    return _check_floating(name, tensor)
+
+
+def check_samples(name: str, tensor: Tensor) -> Tensor:
+    """Return `tensor` if it is floating point, (..., rows, features), with nothing empty."""
+    if tensor.ndim < 2 or 0 in tensor.shape:
+        raise InvalidInputError(
+            f"{name} has shape {tuple(tensor.shape)}: give (..., rows, features), none of them 0"
+        )
+    return _check_floating(name, tensor)
+
+
+def _check_floating(name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         raise InvalidInputError(f"{name} has dtype {tensor.dtype}: convert it to floating point")
     return tensor

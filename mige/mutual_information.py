@@ -6,54 +6,33 @@
 What a parameter feels of I through row i of z is n⁻¹ g_i with g_i = s_{xz,z}(x_i, z_i) − s_z(z_i).
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mige.checks import check_rows
 from mige.entropy import entropy_surrogate
 from mige.errors import InvalidInputError
-from mige.scores import ScoreEstimator
-
-
-class InformationGradient(NamedTuple):
-    """n times the gradient of I(x; z) in each row of z (and of x); detached."""
-
-    z: Float[Tensor, "n dz"]
-    x: Float[Tensor, "n dx"] | None  # None unless asked for
-    diagnostics: Mapping[str, Float[Tensor, ""]]  # of H(z); those of H(x, z) begin with "joint_"
+from mige.scores import InformationGradient, ScoreEstimator
 
 
 def information_gradient(
-    x: Tensor, z: Tensor, estimator: ScoreEstimator, *, wrt_x: bool = False
+    x: Tensor, z: Tensor, estimator: ScoreEstimator, *, wrt_x: bool = False, check: bool = True
 ) -> InformationGradient:
     """Estimate n · ∂I/∂z_i = s_{xz,z}(x_i, z_i) − s_z(z_i), and the same for x if asked.
 
     Args:
-        x: (n, dx), rows paired with those of `z`.
-        z: (n, dz).
-        estimator: used once for (x, z), once for z, and once for x if `wrt_x`.
+        x: (..., n, dx), rows paired with those of `z`.
+        z: (..., n, dz).
+        estimator: estimates both scores, from the same rows.
         wrt_x: also estimate the gradient in x, at the price of one more score.
+        check: refuse NaN and infinity with an error, which waits for the device; False answers
+            them with NaN.
 
     Raises:
         InvalidInputError: the numbers of rows differ, or a shape or dtype is wrong.
         NumericalError: an input is not finite or a factorisation failed.
     """
-    check_rows("x", x)
-    check_rows("z", z)
-    if len(x) != len(z):
-        raise InvalidInputError(f"x has {len(x)} rows but z has {len(z)}: give pairs")
-    x, z = x.detach(), z.detach()
-    joint = estimator.estimate(torch.cat([x.to(torch.promote_types(x.dtype, z.dtype)), z], dim=1))
-    marginal = estimator.estimate(z)
-    joint_x, joint_z = joint.score[:, : x.shape[1]], joint.score[:, x.shape[1] :]
-    diagnostics = dict(marginal.diagnostics)
-    diagnostics.update((f"joint_{key}", value) for key, value in joint.diagnostics.items())
-    gradient_x = joint_x - estimator.score(x) if wrt_x else None
-    return InformationGradient(joint_z - marginal.score, gradient_x, diagnostics)
+    return estimator.information_gradient(x, z, wrt_x=wrt_x, check=check)
 
 
 def mutual_information_surrogate(

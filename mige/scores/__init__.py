@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from mige.registry import build_from_registry
-from mige.scores.base import ScoreEstimate, ScoreEstimator
+from mige.scores.base import InformationGradient, ScoreEstimate, ScoreEstimator
 from mige.scores.gaussian_residual import GaussianResidualEstimator
 from mige.scores.spectral import SpectralEstimator
 
@@ -34,6 +34,7 @@ __all__ = [
     "RECOMMENDED_ESTIMATOR",
     "SCORE_ESTIMATORS",
     "GaussianResidualEstimator",
+    "InformationGradient",
     "ScoreEstimate",
     "ScoreEstimator",
     "SpectralEstimator",

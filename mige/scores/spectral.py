@@ -70,7 +70,7 @@ class SpectralEstimator(ScoreEstimator):
         bandwidth = choose_bandwidth(self.bandwidth, squared, scale=self.bandwidth_scale)
         kernel = KERNELS[self.kernel](bandwidth.value)
         gram = kernel.gram_of(squared)
-        values, vectors = eigh("the Gram matrix", gram)
+        values, vectors = eigh(gram)
         keep = kept_eigenvalues(values, self.explained)
         inverse = torch.where(keep, 1.0 / values, 0.0)[:, None]
         coefficients = -inverse * (vectors.T @ kernel.grad_x_sum(samples, samples, gram))
