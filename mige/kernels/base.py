@@ -105,7 +105,8 @@ class RadialKernel(ABC):
         return self.slope_of(squared_distances(x, y))
 
     @property
-    def _squared_bandwidth(self) -> float | Float[Tensor, "*b 1 1"]:
+    def squared_bandwidth(self) -> float | Float[Tensor, "*b 1 1"]:
+        """σ², of a shape that broadcasts with a batch of Gram matrices."""
         if isinstance(self.bandwidth, Tensor):
             return self.bandwidth.square()[..., None, None]
         return self.bandwidth**2
@@ -114,16 +115,19 @@ class RadialKernel(ABC):
 class SmoothRadialKernel(RadialKernel):
     """A radial kernel with the derivatives that its curl-free version needs.
 
-    With w = `slope_of` as a function of u = |x − y|²: −∇∇ᵀ k = w I − v (x − y)(x − y)ᵀ, v = −2 w′.
+    With the slope w as a function of u = |x − y|² and v = −2 ∂w/∂u, the curvature:
+    −∇∇ᵀ k = w I − v (x − y)(x − y)ᵀ. `level` is σ² w at u = 0.
     """
+
+    level: float = 1.0
 
     @abstractmethod
     def curvature_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
-        """The curvature v = 4 ∂²k/∂u², in 1 / fourth power of the points' units."""
+        """The curvature σ² v ≥ 0, in 1 / squared units of the points."""
 
     @abstractmethod
     def curvature_change_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
-        """The change 2 u ∂v/∂u, in the units of v."""
+        """Its change 2 u ∂(σ² v)/∂u, in 1 / squared units of the points."""
 
 
 def power_of(base: Tensor, exponent: float) -> Tensor:

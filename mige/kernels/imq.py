@@ -17,6 +17,8 @@ class IMQKernel(SmoothRadialKernel):
         Gorham & Mackey, ICML 2017 (arXiv 1703.01717), for its use with Stein's identity.
     """
 
+    level = 0.5
+
     def gram_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
         """t^(−1/2)."""
         return self._t(squared).rsqrt_()
@@ -26,9 +28,9 @@ class IMQKernel(SmoothRadialKernel):
         return self._slope_of_gram(self.gram_of(squared))
 
     def curvature_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
-        """¾ t^(−5/2) / σ⁴."""
+        """¾ t^(−5/2) / σ²."""
         gram = self.gram_of(squared)
-        return 1.5 * gram.square() * self._slope_of_gram(gram) / self._squared_bandwidth
+        return 1.5 * gram.square() * self._slope_of_gram(gram)
 
     def curvature_change_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
         """−5 ((t − 1)/t) times the curvature."""
@@ -44,7 +46,7 @@ class IMQKernel(SmoothRadialKernel):
         return self._slope_of_gram(gram)
 
     def _slope_of_gram(self, gram: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
-        return gram.square().mul_(gram) * (0.5 / self._squared_bandwidth)
+        return gram.square().mul_(gram) * (0.5 / self.squared_bandwidth)
 
     def _t(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
-        return (squared * (0.5 / self._squared_bandwidth)).add_(1.0)
+        return (squared * (0.5 / self.squared_bandwidth)).add_(1.0)

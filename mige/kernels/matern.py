@@ -21,10 +21,10 @@ class Matern32Kernel(RadialKernel):
 
     def slope_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
         """3 exp(−a) / σ²."""
-        return torch.exp(-self._a(squared)) * (3.0 / self._squared_bandwidth)
+        return torch.exp(-self._a(squared)) * (3.0 / self.squared_bandwidth)
 
     def _a(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
-        return (squared * (3.0 / self._squared_bandwidth)).sqrt()
+        return (squared * (3.0 / self.squared_bandwidth)).sqrt()
 
 
 class Matern52Kernel(RadialKernel):
@@ -42,7 +42,7 @@ class Matern52Kernel(RadialKernel):
     def slope_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
         """5 (1 + a) exp(−a) / 3σ²."""
         a = self._a(squared)
-        return (1.0 + a) * torch.exp(-a) * (5.0 / 3.0 / self._squared_bandwidth)
+        return (1.0 + a) * torch.exp(-a) * (5.0 / 3.0 / self.squared_bandwidth)
 
     def _a(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
-        return (squared * (5.0 / self._squared_bandwidth)).sqrt()
+        return (squared * (5.0 / self.squared_bandwidth)).sqrt()

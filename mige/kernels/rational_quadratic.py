@@ -31,13 +31,13 @@ class RationalQuadraticKernel(SmoothRadialKernel):
 
     def slope_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
         """t^(−α−1) / σ²."""
-        return power_of(self._t(squared), -self.alpha - 1.0) / self._squared_bandwidth
+        return power_of(self._t(squared), -self.alpha - 1.0) / self.squared_bandwidth
 
     def curvature_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
-        """((α + 1)/α) t^(−α−2) / σ⁴."""
+        """((α + 1)/α) t^(−α−2) / σ²."""
         factor = (self.alpha + 1.0) / self.alpha
         power = power_of(self._t(squared), -self.alpha - 2.0)
-        return factor * power / self._squared_bandwidth / self._squared_bandwidth
+        return power * (factor / self.squared_bandwidth)
 
     def curvature_change_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
         """−2 (α + 2) ((t − 1)/t) times the curvature."""
@@ -50,7 +50,7 @@ class RationalQuadraticKernel(SmoothRadialKernel):
         y: Float[Tensor, "*b n d"],  # noqa: ARG002
         gram: Float[Tensor, "*b m n"],
     ) -> Float[Tensor, "*b m n"]:
-        return power_of(gram, (self.alpha + 1.0) / self.alpha) / self._squared_bandwidth
+        return power_of(gram, (self.alpha + 1.0) / self.alpha) / self.squared_bandwidth
 
     def _t(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
-        return (squared * (0.5 / self.alpha / self._squared_bandwidth)).add_(1.0)
+        return (squared * (0.5 / self.alpha / self.squared_bandwidth)).add_(1.0)

@@ -11,19 +11,19 @@ class RBFKernel(SmoothRadialKernel):
 
     def gram_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
         """exp(−squared / 2σ²)."""
-        return (squared * (-0.5 / self._squared_bandwidth)).exp_()
+        return (squared * (-0.5 / self.squared_bandwidth)).exp_()
 
     def slope_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
         """K / σ²."""
-        return self.gram_of(squared) / self._squared_bandwidth
+        return self.gram_of(squared) / self.squared_bandwidth
 
     def curvature_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
-        """K / σ⁴."""
-        return self.slope_of(squared) / self._squared_bandwidth
+        """K / σ²."""
+        return self.slope_of(squared)
 
     def curvature_change_of(self, squared: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b m n"]:
-        """−(squared / σ²) K / σ⁴."""
-        return self.curvature_of(squared) * (squared / -self._squared_bandwidth)
+        """−(squared / σ²) K / σ²."""
+        return self.curvature_of(squared) * (squared / -self.squared_bandwidth)
 
     def grad_x_sum(
         self,
@@ -32,4 +32,4 @@ class RBFKernel(SmoothRadialKernel):
         gram: Float[Tensor, "*b m n"],
     ) -> Float[Tensor, "*b n d"]:
         """Row j is −Σ_i k(x_i, y_j) (x_i − y_j) / σ² = −(Kᵀx − diag(Kᵀ1) y)_j / σ²."""
-        return (gram.sum(-2)[..., None] * y - gram.mT @ x) / self._squared_bandwidth
+        return (gram.sum(-2)[..., None] * y - gram.mT @ x) / self.squared_bandwidth

@@ -32,5 +32,5 @@ def test_the_slope_from_the_gram_matrix_is_that_from_distances(alpha):
 
 
 def test_an_alpha_that_is_not_positive_is_refused():
-    with pytest.raises(InvalidInputError, match="alpha=0.0"):
+    with pytest.raises(InvalidInputError, match=r"alpha=0\.0"):
         RationalQuadraticKernel(1.0, alpha=0.0)
