@@ -76,9 +76,16 @@ def cholesky(matrix: Float[Tensor, "*b n n"]) -> Cholesky:
 
 
 def cholesky_ridged(matrix: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
-    """Factor matrices whose diagonal already carries a ridge; NaN where it is not positive."""
+    """Factor matrices whose diagonal already carries a ridge; none is rescued.
+
+    Where a matrix is not positive definite, the first entry of its factor is NaN.
+    """
+    factor: Tensor
     factor, status = torch.linalg.cholesky_ex(matrix)
-    return torch.where((status == 0)[..., None, None], factor, torch.nan)
+    # One entry is enough: every solve with the factor begins there.
+    first = factor[..., 0, 0]
+    first.copy_(torch.where(status == 0, first, torch.nan))
+    return factor
 
 
 def eigh(matrix: Float[Tensor, "*b n n"]) -> Eigen:

@@ -44,8 +44,12 @@ class Kernel(Protocol):
         x: Float[Tensor, "*b m d"],
         y: Float[Tensor, "*b n d"],
         gram: Float[Tensor, "*b m n"],
+        moments: Float[Tensor, "*b n e"] | None = None,
     ) -> Float[Tensor, "*b n d"]:
-        """Row j is Σ_i ∂k(x_i, y_j)/∂x_i, where `gram` is the Gram matrix of `x` and `y`."""
+        """Row j is Σ_i ∂k(x_i, y_j)/∂x_i, where `gram` is the Gram matrix of `x` and `y`.
+
+        `moments` = gramᵀ [1, x], if a caller has it already, saves some kernels the same product.
+        """
         ...
 
 
@@ -91,6 +95,7 @@ class RadialKernel(ABC):
         x: Float[Tensor, "*b m d"],
         y: Float[Tensor, "*b n d"],
         gram: Float[Tensor, "*b m n"],
+        moments: Float[Tensor, "*b n e"] | None = None,  # noqa: ARG002  for kernels whose w is K
     ) -> Float[Tensor, "*b n d"]:
         """Row j is −Σ_i w_ij (x_i − y_j) = (diag(wᵀ1) y − wᵀx)_j."""
         slope = self._slope(x, y, gram)

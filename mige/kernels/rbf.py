@@ -30,6 +30,9 @@ class RBFKernel(SmoothRadialKernel):
         x: Float[Tensor, "*b m d"],
         y: Float[Tensor, "*b n d"],
         gram: Float[Tensor, "*b m n"],
+        moments: Float[Tensor, "*b n e"] | None = None,
     ) -> Float[Tensor, "*b n d"]:
         """Row j is −Σ_i k(x_i, y_j) (x_i − y_j) / σ² = −(Kᵀx − diag(Kᵀ1) y)_j / σ²."""
-        return (gram.sum(-2)[..., None] * y - gram.mT @ x) / self.squared_bandwidth
+        if moments is None:
+            return (gram.sum(-2)[..., None] * y - gram.mT @ x) / self.squared_bandwidth
+        return (moments[..., :1] * y - moments[..., 1:]) / self.squared_bandwidth

@@ -119,8 +119,7 @@ class GaussianResidualEstimator(ScoreEstimator):
         whitening = fit_whitening(rows)
         white = whitening.apply(rows)
         if never_shrunk(*rows.shape[-2:]):
-            whitening_z = whitening.leading(width)
-            white_z = white[..., :width].contiguous()
+            whitening_z, white_z = whitening.leading(width), white[..., :width]
         else:
             whitening_z = fit_whitening(rows[..., :width])
             white_z = whitening_z.apply(rows[..., :width])

@@ -22,7 +22,7 @@ from torch import Tensor
 from mige.kernels import Kernel
 from mige.linalg import cholesky, cholesky_ridged, eigh
 from mige.scores.spectral import kept_eigenvalues
-from mige.scores.whitening import gram_factor, linear_design, orthonormal_basis
+from mige.scores.whitening import LinearFunctions, gram_factor, with_ones
 
 
 class Residual(NamedTuple):
@@ -41,26 +41,28 @@ def ridge_residual(
     ridge: float,
     queries: Float[Tensor, "*b q d"] | None,
 ) -> Residual:
-    """The residual with λ = ridge · mean diagonal of P K P.
+    """The residual with λ = ridge · mean diagonal of P K P. It writes into `gram`.
 
     At queries: the kernel ridge regression, with the same λ, of the values at the samples.
     Extensions that agree with those values were tried and are far worse elsewhere.
     """
-    basis = orthonormal_basis(linear_design(z))
-    right = gram @ z - kernel.grad_x_sum(z, z, gram)
+    linear = LinearFunctions.of(z)
+    moments = gram @ linear.design
+    right = moments[..., 1:] - kernel.grad_x_sum(z, z, gram, moments)
     rank = _effective_rank(gram)
-    level = 1.0 - (basis * (gram @ basis)).sum((-2, -1)) / z.shape[-2]
+    level = 1.0 - linear.share_of(moments)
     used = level > _rounding(z) / ridge
     shift = torch.where(used, ridge * level, 1.0)
-    matrix = gram.clone()
-    matrix.diagonal(dim1=-2, dim2=-1).add_(shift[..., None])
-    factor = cholesky_ridged(matrix)
+    gram.diagonal(dim1=-2, dim2=-1).add_(shift[..., None])
+    factor = cholesky_ridged(gram)
     mask = used[..., None, None]
-    values = torch.where(mask, _constrained_solve(factor, basis, right), 0.0)
+    values = torch.where(mask, _constrained_solve(factor, linear, right), 0.0)
     at_queries = None
     if queries is not None:
-        weights = _constrained_solve(factor, basis, values)
-        at_queries = torch.where(mask, _extend(z, gram, kernel, weights, queries), 0.0)
+        weights = _constrained_solve(factor, linear, values)
+        at_samples = gram @ weights - shift[..., None, None] * weights
+        at_queries = kernel.gram(queries, z) @ weights
+        at_queries = torch.where(mask, _linear_part_off(at_queries, at_samples, linear, queries), 0)
     return Residual(values, at_queries, used.to(z), rank)
 
 
@@ -72,22 +74,23 @@ def cutoff_residual(
     queries: Float[Tensor, "*b q d"] | None,
 ) -> Residual:
     """The residual by spectral cut-off of P K P; waits for the device, as eigenvalues do."""
-    basis = orthonormal_basis(linear_design(z))
-    right = _project(gram @ z - kernel.grad_x_sum(z, z, gram), basis)
-    product = _project(gram, basis)
-    projected = product - (product @ basis) @ basis.mT
-    level = projected.diagonal(dim1=-2, dim2=-1).mean(-1)
-    used = level > _rounding(z)
+    linear = LinearFunctions.of(z)
+    moments = gram @ linear.design
+    right = linear.project_out(moments[..., 1:] - kernel.grad_x_sum(z, z, gram, moments))
+    product = linear.project_out(gram)
+    projected = product - (product @ linear.basis) @ linear.basis.mT
+    used = projected.diagonal(dim1=-2, dim2=-1).mean(-1) > _rounding(z)
     mask = used[..., None, None]
     values, vectors = eigh(torch.where(mask, projected, torch.eye(z.shape[-2]).to(z)))
     inverse = torch.where(kept_eigenvalues(values, explained), 1.0 / values, 0.0)[..., None]
     inverse = torch.where(mask, inverse, 0.0)
     coefficients = inverse * (vectors.mT @ right)
-    at_samples = _project(vectors @ coefficients, basis)
+    at_samples = linear.project_out(vectors @ coefficients)
     at_queries = None
     if queries is not None:
-        weights = _project(vectors @ (inverse * coefficients), basis)
-        at_queries = _extend(z, gram, kernel, weights, queries)
+        weights = linear.project_out(vectors @ (inverse * coefficients))
+        at_queries = kernel.gram(queries, z) @ weights
+        at_queries = _linear_part_off(at_queries, gram @ weights, linear, queries)
     return Residual(at_samples, at_queries, used.to(z), _effective_rank(gram))
 
 
@@ -99,17 +102,18 @@ def landmark_residual(
     queries: Float[Tensor, "*b q d"] | None,
 ) -> Residual:
     """The Nyström form of `ridge_residual`, equal to it where every sample is a landmark."""
-    basis = orthonormal_basis(linear_design(z))
+    linear = LinearFunctions.of(z)
     cross = kernel.gram(z, landmarks)  # (n, m)
-    right = cross.mT @ z - kernel.grad_x_sum(z, landmarks, cross)
+    moments = cross.mT @ linear.design
+    right = moments[..., 1:] - kernel.grad_x_sum(z, landmarks, cross, moments)
     inner = kernel.gram(landmarks, landmarks)
     root = cholesky(inner).factor
     # K ≈ features featuresᵀ
     features = torch.linalg.solve_triangular(root, cross.mT, upper=False).mT
-    level = 1.0 - (features.mT @ basis).square().sum((-2, -1)) / z.shape[-2]
+    level = 1.0 - (features.mT @ linear.basis).square().sum((-2, -1)) / z.shape[-2]
     used = level > _rounding(z) / ridge
     mask = used[..., None, None]
-    features = _project(features, basis)
+    features = linear.project_out(features)
     matrix = features.mT @ features
     matrix.diagonal(dim1=-2, dim2=-1).add_(torch.where(used, ridge * level, 1.0)[..., None])
     factor = cholesky_ridged(matrix)
@@ -119,50 +123,35 @@ def landmark_residual(
     if queries is not None:
         weights = torch.cholesky_solve(features.mT @ values, factor)
         weights = torch.linalg.solve_triangular(root.mT, weights, upper=True)
+        at_queries = kernel.gram(queries, landmarks) @ weights
         at_queries = torch.where(
-            mask, _extend(z, cross, kernel, weights, queries, centres=landmarks), 0.0
+            mask, _linear_part_off(at_queries, cross @ weights, linear, queries), 0.0
         )
     return Residual(values, at_queries, used.to(z), _effective_rank(inner))
 
 
 def _constrained_solve(
-    factor: Float[Tensor, "*b n n"],
-    basis: Float[Tensor, "*b n e"],
-    right: Float[Tensor, "*b n d"],
+    factor: Float[Tensor, "*b n n"], linear: LinearFunctions, right: Float[Tensor, "*b n d"]
 ) -> Float[Tensor, "*b n d"]:
     """P (P K P + λ I)⁻¹ P · right from the Cholesky factor of K + λ I."""
-    width = basis.shape[-1]
-    both = torch.linalg.solve_triangular(factor, torch.cat([basis, right], dim=-1), upper=False)
+    width = linear.basis.shape[-1]
+    both = torch.cat([linear.basis, right], dim=-1)
+    both = torch.linalg.solve_triangular(factor, both, upper=False)
     half_basis, half_right = both[..., :width], both[..., width:]
     multipliers = torch.cholesky_solve(half_basis.mT @ half_right, gram_factor(half_basis))
-    solution = torch.linalg.solve_triangular(
-        factor.mT, half_right - half_basis @ multipliers, upper=True
-    )
-    return _project(solution, basis)  # once more, against rounding
+    half_right = half_right - half_basis @ multipliers
+    solution = torch.linalg.solve_triangular(factor.mT, half_right, upper=True)
+    return linear.project_out(solution)  # once more, against rounding
 
 
-def _extend(
-    z: Float[Tensor, "*b n d"],
-    gram: Float[Tensor, "*b n m"],
-    kernel: Kernel,
-    weights: Float[Tensor, "*b m d"],
+def _linear_part_off(
+    at_queries: Float[Tensor, "*b q d"],
+    at_samples: Float[Tensor, "*b n d"],
+    linear: LinearFunctions,
     queries: Float[Tensor, "*b q d"],
-    centres: Float[Tensor, "*b m d"] | None = None,
 ) -> Float[Tensor, "*b q d"]:
-    """K(q, centres) · weights minus its linear fit at the samples: P acts on a query's row too."""
-    design = linear_design(z)
-    linear = torch.cholesky_solve(design.mT @ (gram @ weights), gram_factor(design))
-    scale = (queries.shape[-2] / z.shape[-2]) ** 0.5  # both designs carry 1/√rows
-    query_gram = kernel.gram(queries, z if centres is None else centres)
-    return query_gram @ weights - scale * linear_design(queries) @ linear
-
-
-def _project(
-    rows: Float[Tensor, "*b n d"], basis: Float[Tensor, "*b n e"]
-) -> Float[Tensor, "*b n d"]:
-    """P · rows."""
-    projected: Tensor = rows - basis @ (basis.mT @ rows)
-    return projected
+    """Values at queries minus the linear fit at the samples: P acts on a query's row too."""
+    return at_queries - with_ones(queries) @ linear.fit(at_samples)
 
 
 def _effective_rank(gram: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b"]:

@@ -1,6 +1,5 @@
 """Whitening of samples by their (shrunk) correlation matrix."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -78,21 +77,45 @@ def fit_whitening(samples: Float[Tensor, "*b n d"]) -> Whitening:
     return Whitening(scale, factor, shrinkage, jitter)
 
 
-def linear_design(z: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n e"]:
-    """[1, z] / √n, whose columns are orthonormal where z is exactly white (or zero)."""
-    return torch.cat([torch.ones_like(z[..., :1]), z], dim=-1) / math.sqrt(z.shape[-2])
+class LinearFunctions(NamedTuple):
+    """The design [1, z] at the samples and an orthonormal basis of its columns' span.
 
-
-def orthonormal_basis(design: Float[Tensor, "*b n e"]) -> Float[Tensor, "*b n e"]:
-    """An orthonormal basis of the columns' span, with zero columns where the span has less.
-
-    By Cholesky QR: exact whitening has made the columns nearly orthonormal already. A direction in
-    which collinear features do not vary is rounding noise: its column is damped by the jitter, far
-    below unit length, and left out.
+    Exact whitening makes the columns nearly orthogonal, so Cholesky QR loses no digits. A direction
+    in which collinear features do not vary is rounding noise: the jitter leaves its column far
+    below unit length, and it is left out. Left-out and constant features have zero columns.
     """
-    basis: Tensor = torch.linalg.solve_triangular(gram_factor(design), design.mT, upper=False).mT
-    kept = basis.square().sum(-2, keepdim=True) > 0.5
-    return torch.where(kept, basis, 0.0)
+
+    design: Float[Tensor, "*b n e"]
+    basis: Float[Tensor, "*b n e"]
+    factor: Float[Tensor, "*b e e"]  # Cholesky, of designᵀ design
+
+    @classmethod
+    def of(cls, z: Float[Tensor, "*b n d"]) -> "LinearFunctions":
+        """The linear functions of whitened samples."""
+        design = with_ones(z)
+        factor = gram_factor(design)
+        basis: Tensor = torch.linalg.solve_triangular(factor, design.mT, upper=False).mT
+        kept = basis.square().sum(-2, keepdim=True) > 0.5
+        return cls(design, torch.where(kept, basis, 0.0), factor)
+
+    def project_out(self, rows: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
+        """P · rows, P = I − Q Qᵀ."""
+        return rows - self.basis @ (self.basis.mT @ rows)
+
+    def share_of(self, moments: Float[Tensor, "*b n e"]) -> Float[Tensor, "*b"]:
+        """tr(Qᵀ K Q) / n from `moments` = K · design."""
+        product: Tensor = torch.linalg.solve_triangular(self.factor, moments.mT, upper=False).mT
+        share: Tensor = (self.basis * product).sum((-2, -1)) / self.basis.shape[-2]
+        return share
+
+    def fit(self, values: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b e d"]:
+        """Coefficients of the least-squares fit of `values` on [1, z]."""
+        return torch.cholesky_solve(self.design.mT @ values, self.factor)
+
+
+def with_ones(z: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n e"]:
+    """[1, z]."""
+    return torch.cat([torch.ones_like(z[..., :1]), z], dim=-1)
 
 
 def gram_factor(columns: Float[Tensor, "*b n e"]) -> Float[Tensor, "*b e e"]:

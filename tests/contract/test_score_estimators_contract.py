@@ -150,6 +150,73 @@ class TestScoreEstimator:
         with pytest.raises(InvalidInputError, match="dtype"):
             estimator.score(torch.zeros(5, 3, dtype=torch.int32))
 
+    def test_queries_need_the_leading_dimensions_of_the_samples(self, name):
+        with pytest.raises(InvalidInputError, match=r"leading dimensions \(\) but samples \(2,\)"):
+            make_score_estimator(name).score(torch.randn(2, 5, 3), torch.randn(5, 3))
+
+    def test_a_batch_is_as_good_as_one_after_the_other(self, name):
+        x = torch.stack([normal(48, 3), 100.0 * normal(48, 3), torch.ones(48, 3).double()])
+        x[1, :, 2] = 7.0  # constant in one batch only
+        queries = normal(3 * 5, 3).reshape(3, 5, 3)
+        estimator = make_score_estimator(name)
+        together, elsewhere = estimator.estimate(x), estimator.score(x, queries)
+        for i in range(3):
+            alone = estimator.estimate(x[i])
+            torch.testing.assert_close(together.score[i], alone.score, rtol=1e-6, atol=1e-9)
+            torch.testing.assert_close(
+                elsewhere[i], estimator.score(x[i], queries[i]), rtol=1e-6, atol=1e-9
+            )
+            for key, value in alone.diagnostics.items():
+                torch.testing.assert_close(together.diagnostics[key][i], value)
+
+    def test_leading_dimensions_of_any_number_are_kept(self, name):
+        x = normal(2 * 3 * 20, 4).reshape(2, 3, 20, 4)
+        estimate = make_score_estimator(name).estimate(x, x[..., :7, :])
+        assert estimate.score.shape == (2, 3, 7, 4)
+        assert {value.shape for value in estimate.diagnostics.values()} == {(2, 3)}
+
+    def test_without_the_check_bad_values_give_nan_in_their_batch_and_nothing_raises(self, name):
+        x = normal(3 * 40, 3).reshape(3, 40, 3)
+        x[1, 5, 0], x[2, :, 1] = torch.nan, torch.inf
+        estimator = make_score_estimator(name)
+        score = estimator.score(x, check=False)
+        torch.testing.assert_close(score[0], estimator.score(x[0]), rtol=1e-6, atol=1e-9)
+        assert torch.isnan(score[1:]).all()
+        broken = torch.where(torch.arange(40)[:, None] == 3, torch.nan, x[0])
+        assert torch.isnan(estimator.score(x[0], broken, check=False)).all()
+
+    def test_the_information_gradient_is_the_joint_score_minus_the_marginal(self, name):
+        x, z = normal(64, 2), normal(64, 3)
+        estimator = make_score_estimator(name)
+        gradient = estimator.information_gradient(x, x @ normal(2, 3) + z, wrt_x=True)
+        assert gradient.z.shape == (64, 3)
+        assert gradient.x.shape == (64, 2)
+        assert not gradient.z.requires_grad
+        assert {"joint_num_constant", "num_constant"} <= gradient.diagnostics.keys()
+        alone = estimator.information_gradient(x, x @ normal(2, 3) + z)
+        assert alone.x is None
+
+    def test_no_information_flows_along_a_constant_feature(self, name):
+        x, z = normal(64, 2), torch.cat([normal(64, 2), torch.ones(64, 1)], dim=1)
+        gradient = make_score_estimator(name).information_gradient(x, z)
+        assert torch.equal(gradient.z[:, 2], torch.zeros(64).to(z))
+        assert torch.isfinite(gradient.z).all()
+
+    def test_pairs_of_two_precisions_are_computed_in_the_finer(self, name):
+        gradient = make_score_estimator(name).information_gradient(
+            normal(40, 2, torch.float32), normal(40, 2)
+        )
+        assert gradient.z.dtype == torch.float64
+
+    @pytest.mark.parametrize("which", ["x", "z"])
+    def test_pairs_with_values_that_are_not_finite_are_refused_by_name(self, name, which):
+        pairs = {"x": normal(20, 2), "z": normal(20, 2)}
+        pairs[which][3, 1] = torch.nan
+        with pytest.raises(NumericalError, match=rf"{which} holds 1 .* \(3, 1\)"):
+            make_score_estimator(name).information_gradient(**pairs)
+        broken = make_score_estimator(name).information_gradient(**pairs, check=False)
+        assert torch.isnan(broken.z).all()
+
     def test_unknown_options_are_refused_with_what_is_allowed(self, name):
         with pytest.raises(InvalidInputError, match=r"no option 'threshold': its .*bandwidth"):
             make_score_estimator(name, threshold=0.9)
