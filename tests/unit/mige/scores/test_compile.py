@@ -33,5 +33,5 @@ for name in sys.argv[1:]:
 @pytest.mark.slow
 def test_every_estimator_compiles_into_one_graph_with_the_same_answer():
     command = [sys.executable, "-c", SCRIPT, *SCORE_ESTIMATORS]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
