@@ -159,8 +159,7 @@ class ScoreEstimator(ABC):
         estimate = self._estimate(live.shift(samples), shifted)
         score = live.blank(estimate.score)
         if queries is not None:
-            finite = torch.isfinite(queries).all(-1).all(-1)[..., None, None]
-            score = torch.where(finite, score, torch.nan)
+            score = torch.where(LiveSamples.of(queries).finite, score, torch.nan)
         return ScoreEstimate(score, {**live.diagnostics(), **estimate.diagnostics})
 
 
@@ -178,7 +177,7 @@ class LiveSamples(NamedTuple):
         return cls(
             samples.mean(-2, keepdim=True),
             (low == high) & torch.isfinite(low),
-            torch.isfinite(samples).all(-1).all(-1)[..., None, None],
+            (torch.isfinite(low) & torch.isfinite(high)).all(-1, keepdim=True),
         )
 
     def shift(self, points: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:

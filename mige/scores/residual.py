@@ -2,12 +2,12 @@ r"""The kernel residual of a whitened score, orthogonal in sample to {1, z}.
 
 With whitened samples Z (n × d), Gram matrix K, Stein identities K s = B and the start s = −Z:
 
-    R = B + K Z,   Q an orthonormal basis of {1, Z},   P = I − Q Qᵀ,   s_r = P (P K P + λ I)⁻¹ P R.
+    R = B + K Z,   D = [1, Z],   P = I − D (DᵀD)⁻¹ Dᵀ,   s_r = P (P K P + λ I)⁻¹ P R.
 
 Three ways to it, equal where they meet:
 
 - *ridge*, one Cholesky factor of M = K + λ I and no projected matrix, because
-  P (P K P + λ I)⁻¹ P = M⁻¹ − M⁻¹ Q (Qᵀ M⁻¹ Q)⁻¹ Qᵀ M⁻¹;
+  P (P K P + λ I)⁻¹ P = M⁻¹ − M⁻¹ D (Dᵀ M⁻¹ D)⁻¹ Dᵀ M⁻¹;
 - *landmarks*, the Nyström form: only m test functions k(·, z_l), l a landmark. With
   K_mm = L Lᵀ and F = P K_nm L⁻ᵀ (n × m), s_r = F (FᵀF + λ I)⁻¹ L⁻¹ R_m; time O(n m (m + d));
 - *cut-off*, the eigendecomposition of P K P with the leading eigenvalues inverted and no ridge.
@@ -77,8 +77,7 @@ def cutoff_residual(
     linear = LinearFunctions.of(z)
     moments = gram @ linear.design
     right = linear.project_out(moments[..., 1:] - kernel.grad_x_sum(z, z, gram, moments))
-    product = linear.project_out(gram)
-    projected = product - (product @ linear.basis) @ linear.basis.mT
+    projected = linear.project_out(linear.project_out(gram).mT)
     used = projected.diagonal(dim1=-2, dim2=-1).mean(-1) > _rounding(z)
     mask = used[..., None, None]
     values, vectors = eigh(torch.where(mask, projected, torch.eye(z.shape[-2]).to(z)))
@@ -110,7 +109,7 @@ def landmark_residual(
     root = cholesky(inner).factor
     # K ≈ features featuresᵀ
     features = torch.linalg.solve_triangular(root, cross.mT, upper=False).mT
-    level = 1.0 - (features.mT @ linear.basis).square().sum((-2, -1)) / z.shape[-2]
+    level = 1.0 - linear.share_of(features @ (features.mT @ linear.design))
     used = level > _rounding(z) / ridge
     mask = used[..., None, None]
     features = linear.project_out(features)
@@ -134,12 +133,12 @@ def _constrained_solve(
     factor: Float[Tensor, "*b n n"], linear: LinearFunctions, right: Float[Tensor, "*b n d"]
 ) -> Float[Tensor, "*b n d"]:
     """P (P K P + λ I)⁻¹ P · right from the Cholesky factor of K + λ I."""
-    width = linear.basis.shape[-1]
-    both = torch.cat([linear.basis, right], dim=-1)
+    width = linear.design.shape[-1]
+    both = torch.cat([linear.design, right], dim=-1)
     both = torch.linalg.solve_triangular(factor, both, upper=False)
-    half_basis, half_right = both[..., :width], both[..., width:]
-    multipliers = torch.cholesky_solve(half_basis.mT @ half_right, gram_factor(half_basis))
-    half_right = half_right - half_basis @ multipliers
+    half_design, half_right = both[..., :width], both[..., width:]
+    multipliers = torch.cholesky_solve(half_design.mT @ half_right, gram_factor(half_design))
+    half_right = half_right - half_design @ multipliers
     solution = torch.linalg.solve_triangular(factor.mT, half_right, upper=True)
     return linear.project_out(solution)  # once more, against rounding
 

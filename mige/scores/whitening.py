@@ -16,30 +16,26 @@ _LARGEST_SHRINKAGE = 0.5
 class Whitening(NamedTuple):
     """z = L⁻¹ (x / scale) for centred x, where L Lᵀ is the (shrunk) correlation matrix."""
 
-    scale: Float[Tensor, "*b 1 d"]
-    factor: Float[Tensor, "*b d d"]
+    matrix: Float[Tensor, "*b d d"]  # L⁻¹ diag(1 / scale), lower triangular
+    num_live: Float[Tensor, "*b"]  # features that are not constant
     shrinkage: Float[Tensor, "*b"]
     jitter: Float[Tensor, "*b"]  # added to the correlation matrix
 
     def apply(self, x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
         """Whiten centred rows."""
-        z: Tensor = torch.linalg.solve_triangular(self.factor, (x / self.scale).mT, upper=False)
-        return z.mT
+        return x @ self.matrix.mT
 
     def pull_back(self, score: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
         """The score in the coordinates of x, from the score in those of z."""
-        scaled: Tensor = torch.linalg.solve_triangular(self.factor.mT, score.mT, upper=True)
-        return scaled.mT / self.scale
+        return score @ self.matrix
 
-    def leading(self, dim: int) -> "Whitening":
+    def leading(self, dim: int, num_live: Float[Tensor, "*b"]) -> "Whitening":
         """The whitening of the first `dim` features: exactly, where nothing was shrunk.
 
-        The factor is lower triangular, so these coordinates do not depend on the features after
+        The matrix is lower triangular, so these coordinates do not depend on the features after
         them, and whitened rows agree in their first `dim` columns.
         """
-        return Whitening(
-            self.scale[..., :dim], self.factor[..., :dim, :dim], self.shrinkage, self.jitter
-        )
+        return self._replace(matrix=self.matrix[..., :dim, :dim], num_live=num_live)
 
 
 def shrinkage_of(num_samples: int, num_live: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
@@ -69,48 +65,46 @@ def fit_whitening(samples: Float[Tensor, "*b n d"]) -> Whitening:
     scale = torch.where(live, largest * spread, 1.0)
     standard = samples / scale
     correlation = standard.mT @ standard / num_samples
-    shrinkage = shrinkage_of(num_samples, live.sum((-2, -1)).to(samples))
+    num_live = live.sum((-2, -1)).to(samples)
+    shrinkage = shrinkage_of(num_samples, num_live)
     correlation = (1.0 - shrinkage)[..., None, None] * correlation
     # A constant feature gets its own unit variance: it neither takes part nor breaks the factor.
     unit = torch.where(live.squeeze(-2), shrinkage[..., None], 1.0)
     factor, jitter = cholesky(correlation + torch.diag_embed(unit))
-    return Whitening(scale, factor, shrinkage, jitter)
+    identity = torch.eye(samples.shape[-1], dtype=samples.dtype, device=samples.device)
+    inverse = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+    return Whitening(inverse / scale, num_live, shrinkage, jitter)
 
 
 class LinearFunctions(NamedTuple):
-    """The design [1, z] at the samples and an orthonormal basis of its columns' span.
+    """The span of {1, z} at whitened samples, and projections on it.
 
-    Exact whitening makes the columns nearly orthogonal, so Cholesky QR loses no digits. A direction
-    in which collinear features do not vary is rounding noise: the jitter leaves its column far
-    below unit length, and it is left out. Left-out and constant features have zero columns.
+    A direction in which collinear features do not vary is rounding noise, of a length far below
+    one: like a constant feature it takes no part, with a zero column.
     """
 
-    design: Float[Tensor, "*b n e"]
-    basis: Float[Tensor, "*b n e"]
+    design: Float[Tensor, "*b n e"]  # [1, z]
     factor: Float[Tensor, "*b e e"]  # Cholesky, of designᵀ design
 
     @classmethod
     def of(cls, z: Float[Tensor, "*b n d"]) -> "LinearFunctions":
         """The linear functions of whitened samples."""
-        design = with_ones(z)
-        factor = gram_factor(design)
-        basis: Tensor = torch.linalg.solve_triangular(factor, design.mT, upper=False).mT
-        kept = basis.square().sum(-2, keepdim=True) > 0.5
-        return cls(design, torch.where(kept, basis, 0.0), factor)
-
-    def project_out(self, rows: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
-        """P · rows, P = I − Q Qᵀ."""
-        return rows - self.basis @ (self.basis.mT @ rows)
-
-    def share_of(self, moments: Float[Tensor, "*b n e"]) -> Float[Tensor, "*b"]:
-        """tr(Qᵀ K Q) / n from `moments` = K · design."""
-        product: Tensor = torch.linalg.solve_triangular(self.factor, moments.mT, upper=False).mT
-        share: Tensor = (self.basis * product).sum((-2, -1)) / self.basis.shape[-2]
-        return share
+        varies = z.square().mean(-2, keepdim=True) > torch.finfo(z.dtype).eps ** 0.5
+        design = with_ones(torch.where(varies, z, 0.0))
+        return cls(design, gram_factor(design))
 
     def fit(self, values: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b e d"]:
         """Coefficients of the least-squares fit of `values` on [1, z]."""
         return torch.cholesky_solve(self.design.mT @ values, self.factor)
+
+    def project_out(self, values: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
+        """P · values: what the fit leaves."""
+        return values - self.design @ self.fit(values)
+
+    def share_of(self, moments: Float[Tensor, "*b n e"]) -> Float[Tensor, "*b"]:
+        """tr((I − P) K) / n from `moments` = K · design."""
+        trace: Tensor = self.fit(moments).diagonal(dim1=-2, dim2=-1).sum(-1)
+        return trace / self.design.shape[-2]
 
 
 def with_ones(z: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n e"]:

@@ -33,6 +33,15 @@ def test_rank_one_covariances_of_any_size_are_rescued(dtype, size):
     assert jitter > 0
 
 
+@pytest.mark.parametrize("size", [7, 511, 512, 513])
+def test_a_ridged_matrix_is_factored_as_it_is_at_any_size(size):
+    a = torch.randn(2, size, 4, dtype=torch.float64)
+    matrices = a @ a.mT + 0.1 * torch.eye(size)
+    factor = cholesky_ridged(matrices)
+    assert factor.shape == (2, size, size)
+    torch.testing.assert_close(factor, torch.linalg.cholesky(matrices))
+
+
 def test_each_matrix_of_a_batch_gets_its_own_jitter():
     a = torch.randn(3, 20, 4)
     a[1, :, 3] = a[1, :, 0]

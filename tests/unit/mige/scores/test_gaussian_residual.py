@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from mige.errors import InvalidInputError
+from mige.kernels import KERNELS
 from mige.scores import GaussianResidualEstimator, SpectralEstimator
-from mige.scores.gaussian_residual import fit_whitening
+from mige.scores.residual import landmark_residual, ridge_residual
+from mige.scores.whitening import fit_whitening
 
 
 def dense_score(x, ridge=0.1):
@@ -35,8 +37,61 @@ def ring(n):
 def test_agrees_with_its_definition():
     x = ring(120) @ torch.tensor([[1.0, 0.5], [0.0, 2.0]], dtype=torch.float64)
     torch.testing.assert_close(
-        GaussianResidualEstimator().score(x), dense_score(x), rtol=1e-8, atol=1e-8
+        GaussianResidualEstimator(bandwidth="median").score(x), dense_score(x), rtol=1e-8, atol=1e-8
     )
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "imq"])
+def test_with_every_sample_a_landmark_the_nystrom_form_is_the_exact_one(kernel):
+    z, queries = torch.randn(2, 60, 3, dtype=torch.float64), torch.randn(2, 7, 3).double()
+    chosen = KERNELS[kernel](1.5)
+    exact = ridge_residual(z, chosen.gram(z, z), chosen, 0.1, queries)
+    nystrom = landmark_residual(z, z, chosen, 0.1, queries)
+    torch.testing.assert_close(nystrom.at_samples, exact.at_samples, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(nystrom.at_queries, exact.at_queries, rtol=1e-5, atol=1e-6)
+
+
+def test_landmarks_come_in_above_four_times_their_number():
+    x = torch.randn(200, 3, dtype=torch.float64)
+    exact = GaussianResidualEstimator(landmarks=None).score(x)
+    assert torch.equal(GaussianResidualEstimator(landmarks=50).score(x), exact)
+    nystrom = GaussianResidualEstimator(landmarks=49).score(x)
+    assert not torch.equal(nystrom, exact)
+    centred = x - x.mean(0)
+    identity = torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(nystrom.T @ centred / 200, -identity, rtol=0, atol=1e-8)
+
+
+def test_the_spectral_form_without_a_cut_is_the_ridge_form_with_nearly_no_ridge():
+    x = ring(40)
+    cut = GaussianResidualEstimator(explained=1.0, bandwidth=0.1).score(x)
+    ridge = GaussianResidualEstimator(ridge=1e-10, bandwidth=0.1).score(x)
+    torch.testing.assert_close(cut, ridge, rtol=1e-4, atol=1e-4)
+
+
+def test_margins_are_transported_for_information_but_not_for_a_score():
+    x = torch.randn(256, 2, dtype=torch.float64)
+    z = 0.6 * x + 0.8 * torch.randn(256, 2, dtype=torch.float64)
+    plain, moved = GaussianResidualEstimator(transport=False), GaussianResidualEstimator()
+    assert torch.equal(plain.score(z**3), moved.score(z**3))
+    gradient = moved.information_gradient(x, z**3)
+    assert 0.4 < gradient.diagnostics["joint_transported"] < 0.6  # both of z, none of x
+    # The invertible map changes nothing but the chain rule's factor.
+    similarity = torch.cosine_similarity(
+        (gradient.z * 3.0 * z**2).flatten(), moved.information_gradient(x, z).z.flatten(), dim=0
+    )
+    assert similarity > 0.7  # 20 seeds: .86–.95; without transport .16–.38
+
+
+@pytest.mark.parametrize("n", [23, 24, 25])
+def test_an_information_gradient_is_two_scores_whether_or_not_they_share_a_whitening(n):
+    # From two samples per joint dimension on the marginal's whitening is part of the joint's.
+    x, z = torch.randn(2, n, 6, dtype=torch.float64)
+    estimator = GaussianResidualEstimator(transport=False)
+    joint = estimator.score(torch.cat([z, x], dim=1))
+    gradient = estimator.information_gradient(x, z, wrt_x=True)
+    torch.testing.assert_close(gradient.z, joint[:, :6] - estimator.score(z))
+    torch.testing.assert_close(gradient.x, joint[:, 6:] - estimator.score(x))
 
 
 @pytest.mark.parametrize(("n", "dim"), [(64, 2), (128, 30), (64, 32)])
@@ -101,9 +156,10 @@ def test_the_correlation_is_shrunk_only_below_two_samples_per_dimension(n, dim, 
     x = torch.randn(n, dim, dtype=torch.float64)
     whitening = fit_whitening(x - x.mean(0))
     assert whitening.shrinkage == pytest.approx(shrinkage)
-    correlation = torch.corrcoef(x.T)
-    expected = (1 - shrinkage) * correlation + shrinkage * torch.eye(dim, dtype=torch.float64)
-    torch.testing.assert_close(whitening.factor @ whitening.factor.T, expected)
+    identity = torch.eye(dim, dtype=torch.float64)
+    shrunk = (1 - shrinkage) * torch.corrcoef(x.T) + shrinkage * identity
+    matrix = whitening.matrix * x.std(0, correction=0)
+    torch.testing.assert_close(matrix @ shrunk @ matrix.T, identity)
 
 
 def test_whitening_gives_the_identity_covariance_and_pulls_back_by_its_transpose():
@@ -150,6 +206,8 @@ def test_collinear_features_share_the_score_and_report_the_jitter():
         ({"kernel": "cosine"}, "kernel='cosine'"),
         ({"bandwidth": "silverman"}, "bandwidth='silverman'"),
         ({"bandwidth_scale": -1.0}, "bandwidth_scale=-1.0"),
+        ({"explained": 1.5}, "explained=1.5"),
+        ({"landmarks": 0}, "landmarks=0"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
