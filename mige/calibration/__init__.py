@@ -1,62 +1,61 @@
-"""Problems whose mutual information gradient is known exactly, and what estimators make of them."""
+"""Problems whose mutual information gradient is known exactly, and what estimators make of them.
 
-from collections.abc import Mapping
-from types import MappingProxyType
+`mige.calibration.plot` draws a card; it alone needs matplotlib and is not imported here.
+"""
 
 from mige.calibration.base import Pairs, Problem
+from mige.calibration.card import (
+    QUICK_PROBLEMS,
+    STANDARD_PROBLEMS,
+    CalibrationCard,
+    ProblemResult,
+    calibrate,
+)
 from mige.calibration.channels import CoordinateChannel
 from mige.calibration.gaussian import GainChannel, GaussianPairs, LinearEncoder, StudentPairs
+from mige.calibration.measure import (
+    Accuracy,
+    Cost,
+    compare,
+    entropy_estimate,
+    information_estimate,
+    measure_cost,
+    truth_of,
+)
+from mige.calibration.network import NETWORKS, NetworkEntropy
+from mige.calibration.registry import PROBLEMS, SUITE
+from mige.calibration.subject import BoundSubject, ScoreSubject, Subject, make_subject
 from mige.calibration.transforms import TRANSFORMS, Bijection, Transform
 
-PROBLEMS: Mapping[str, Problem] = MappingProxyType(
-    {
-        "gauss": GaussianPairs(),
-        "mixed": GaussianPairs(transform_x="mixed", transform_z="mixed"),
-        "cube": GaussianPairs(transform_z="cube"),
-        "asinh": GaussianPairs(transform_x="asinh", transform_z="asinh"),
-        "rotated_half_cube": GaussianPairs(
-            transform_x="rotated_half_cube", transform_z="rotated_half_cube"
-        ),
-        "student": StudentPairs(),
-        "bimodal": CoordinateChannel(signal="bimodal"),
-        "spiral": GaussianPairs(transform_x="spiral", transform_z="spiral"),
-        "square": CoordinateChannel(signal="square"),
-        "sin": CoordinateChannel(signal="sin"),
-        "rotated_square": CoordinateChannel(signal="square", rotate=True),
-        "rotated_sin": CoordinateChannel(signal="sin", rotate=True),
-        "normal_cdf": GaussianPairs(transform_x="normal_cdf", transform_z="normal_cdf"),
-        "tanh": GaussianPairs(transform_z="tanh"),
-        "gain": GainChannel(),
-        "linear_encoder": LinearEncoder(),
-    }
-)
-"""Every problem by name."""
-
-SUITE = (
-    "gauss",
-    "mixed",
-    "cube",
-    "asinh",
-    "rotated_half_cube",
-    "student",
-    "bimodal",
-    "spiral",
-    "square",
-    "sin",
-)
-"""The ten problems whose geometric mean is the score of an estimator."""
-
 __all__ = [
+    "NETWORKS",
     "PROBLEMS",
+    "QUICK_PROBLEMS",
+    "STANDARD_PROBLEMS",
     "SUITE",
     "TRANSFORMS",
+    "Accuracy",
     "Bijection",
+    "BoundSubject",
+    "CalibrationCard",
     "CoordinateChannel",
+    "Cost",
     "GainChannel",
     "GaussianPairs",
     "LinearEncoder",
+    "NetworkEntropy",
     "Pairs",
     "Problem",
+    "ProblemResult",
+    "ScoreSubject",
     "StudentPairs",
+    "Subject",
     "Transform",
+    "calibrate",
+    "compare",
+    "entropy_estimate",
+    "information_estimate",
+    "make_subject",
+    "measure_cost",
+    "truth_of",
 ]

@@ -18,6 +18,8 @@ from mige.calibration.transforms import TRANSFORMS
 from mige.checks import check_choice, check_count, check_positive
 from mige.errors import InvalidInputError
 
+_WEIGHT_STREAM = 4 * 10**9  # not a seed that a caller is likely to sample with
+
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianPairs(Problem):
@@ -149,7 +151,7 @@ class LinearEncoder(Problem):
     def grid(self, d: int) -> Float[Tensor, "p d d"]:
         """4 matrices with singular values spread from 0.3 to 1.5, as a trained layer's are."""
         check_count("d", d)
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(_WEIGHT_STREAM)
         values = torch.linspace(0.3, 1.5, d, dtype=torch.double)
         noise = torch.randn(4, d, d, generator=generator, dtype=torch.double)
         left, right = torch.linalg.qr(noise), torch.linalg.qr(noise.mT)
