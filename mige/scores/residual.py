@@ -22,7 +22,7 @@ from torch import Tensor
 from mige.kernels import Kernel
 from mige.linalg import cholesky, cholesky_ridged, eigh
 from mige.scores.spectral import kept_eigenvalues
-from mige.scores.whitening import LinearFunctions, gram_factor, with_ones
+from mige.scores.whitening import LinearFunctions, orthonormalise, with_ones
 
 
 class Residual(NamedTuple):
@@ -47,7 +47,7 @@ def ridge_residual(
     Extensions that agree with those values were tried and are far worse elsewhere.
     """
     linear = LinearFunctions.of(z)
-    moments = gram @ linear.design
+    moments = gram @ with_ones(z)
     right = moments[..., 1:] - kernel.grad_x_sum(z, z, gram, moments)
     rank = _effective_rank(gram)
     level = 1.0 - linear.share_of(moments)
@@ -75,7 +75,7 @@ def cutoff_residual(
 ) -> Residual:
     """The residual by spectral cut-off of P K P; waits for the device, as eigenvalues do."""
     linear = LinearFunctions.of(z)
-    moments = gram @ linear.design
+    moments = gram @ with_ones(z)
     right = linear.project_out(moments[..., 1:] - kernel.grad_x_sum(z, z, gram, moments))
     projected = linear.project_out(linear.project_out(gram).mT)
     used = projected.diagonal(dim1=-2, dim2=-1).mean(-1) > _rounding(z)
@@ -103,13 +103,13 @@ def landmark_residual(
     """The Nyström form of `ridge_residual`, equal to it where every sample is a landmark."""
     linear = LinearFunctions.of(z)
     cross = kernel.gram(z, landmarks)  # (n, m)
-    moments = cross.mT @ linear.design
+    moments = cross.mT @ with_ones(z)
     right = moments[..., 1:] - kernel.grad_x_sum(z, landmarks, cross, moments)
     inner = kernel.gram(landmarks, landmarks)
     root = cholesky(inner).factor
     # K ≈ features featuresᵀ
     features = torch.linalg.solve_triangular(root, cross.mT, upper=False).mT
-    level = 1.0 - linear.share_of(features @ (features.mT @ linear.design))
+    level = 1.0 - (features.mT @ linear.basis).square().sum((-2, -1)) / z.shape[-2]
     used = level > _rounding(z) / ridge
     mask = used[..., None, None]
     features = linear.project_out(features)
@@ -133,12 +133,12 @@ def _constrained_solve(
     factor: Float[Tensor, "*b n n"], linear: LinearFunctions, right: Float[Tensor, "*b n d"]
 ) -> Float[Tensor, "*b n d"]:
     """P (P K P + λ I)⁻¹ P · right from the Cholesky factor of K + λ I."""
-    width = linear.design.shape[-1]
-    both = torch.cat([linear.design, right], dim=-1)
+    width = linear.basis.shape[-1]
+    both = torch.cat([linear.basis, right], dim=-1)
     both = torch.linalg.solve_triangular(factor, both, upper=False)
-    half_design, half_right = both[..., :width], both[..., width:]
-    multipliers = torch.cholesky_solve(half_design.mT @ half_right, gram_factor(half_design))
-    half_right = half_right - half_design @ multipliers
+    half_basis, _ = orthonormalise(both[..., :width])
+    half_right = both[..., width:]
+    half_right = half_right - half_basis @ (half_basis.mT @ half_right)
     solution = torch.linalg.solve_triangular(factor.mT, half_right, upper=True)
     return linear.project_out(solution)  # once more, against rounding
 

@@ -71,9 +71,7 @@ def fit_whitening(samples: Float[Tensor, "*b n d"]) -> Whitening:
     # A constant feature gets its own unit variance: it neither takes part nor breaks the factor.
     unit = torch.where(live.squeeze(-2), shrinkage[..., None], 1.0)
     factor, jitter = cholesky(correlation + torch.diag_embed(unit))
-    identity = torch.eye(samples.shape[-1], dtype=samples.dtype, device=samples.device)
-    inverse = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
-    return Whitening(inverse / scale, num_live, shrinkage, jitter)
+    return Whitening(inverse_factor(factor) / scale, num_live, shrinkage, jitter)
 
 
 class LinearFunctions(NamedTuple):
@@ -83,28 +81,27 @@ class LinearFunctions(NamedTuple):
     one: like a constant feature it takes no part, with a zero column.
     """
 
-    design: Float[Tensor, "*b n e"]  # [1, z]
-    factor: Float[Tensor, "*b e e"]  # Cholesky, of designᵀ design
+    basis: Float[Tensor, "*b n e"]  # orthonormal, or zero columns
+    coordinates: Float[Tensor, "*b e e"]  # basis = [1, z] · coordinates
 
     @classmethod
     def of(cls, z: Float[Tensor, "*b n d"]) -> "LinearFunctions":
         """The linear functions of whitened samples."""
         varies = z.square().mean(-2, keepdim=True) > torch.finfo(z.dtype).eps ** 0.5
-        design = with_ones(torch.where(varies, z, 0.0))
-        return cls(design, gram_factor(design))
-
-    def fit(self, values: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b e d"]:
-        """Coefficients of the least-squares fit of `values` on [1, z]."""
-        return torch.cholesky_solve(self.design.mT @ values, self.factor)
+        return cls(*orthonormalise(with_ones(torch.where(varies, z, 0.0))))
 
     def project_out(self, values: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
-        """P · values: what the fit leaves."""
-        return values - self.design @ self.fit(values)
+        """P · values: what a linear fit leaves."""
+        return values - self.basis @ (self.basis.mT @ values)
+
+    def fit(self, values: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b e d"]:
+        """Coefficients of that fit on [1, z]."""
+        return self.coordinates @ (self.basis.mT @ values)
 
     def share_of(self, moments: Float[Tensor, "*b n e"]) -> Float[Tensor, "*b"]:
-        """tr((I − P) K) / n from `moments` = K · design."""
-        trace: Tensor = self.fit(moments).diagonal(dim1=-2, dim2=-1).sum(-1)
-        return trace / self.design.shape[-2]
+        """tr((I − P) K) / n from `moments` = K · [1, z]."""
+        trace: Tensor = (self.basis * (moments @ self.coordinates)).sum((-2, -1))
+        return trace / self.basis.shape[-2]
 
 
 def with_ones(z: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n e"]:
@@ -112,8 +109,22 @@ def with_ones(z: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n e"]:
     return torch.cat([torch.ones_like(z[..., :1]), z], dim=-1)
 
 
-def gram_factor(columns: Float[Tensor, "*b n e"]) -> Float[Tensor, "*b e e"]:
-    """The Cholesky factor of columnsᵀ columns, with a one for each zero column."""
+def orthonormalise(
+    columns: Float[Tensor, "*b n e"],
+) -> tuple[Float[Tensor, "*b n e"], Float[Tensor, "*b e e"]]:
+    """An orthonormal basis of the columns' span, and A with basis = columns · A.
+
+    By Cholesky QR, for columns that are far from dependent; zero columns stay zero.
+    """
     gram = columns.mT @ columns
     empty = (gram.diagonal(dim1=-2, dim2=-1) == 0).to(gram)
-    return cholesky(gram + torch.diag_embed(empty)).factor
+    factor = cholesky(gram + torch.diag_embed(empty)).factor
+    coordinates = inverse_factor(factor).mT
+    return columns @ coordinates, coordinates
+
+
+def inverse_factor(factor: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
+    """The inverse of a small lower triangular factor: products with it beat solves."""
+    identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    inverse: Tensor = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+    return inverse
