@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from services.cli import doctor, encoders, jobs, keys, serve, submit
+from services.cli import calibrate, doctor, encoders, jobs, keys, serve, submit
 from services.cli.output import EXIT_CANCELLED, EXIT_FAILED, EXIT_REJECTED, fail, print_text
 
 
@@ -81,6 +81,7 @@ app.command("resume")(jobs.resume)
 app.command("encoders")(encoders.list_encoders)
 app.command("download")(encoders.download)
 app.command("embed")(encoders.embed)
+app.command("calibrate")(calibrate.calibrate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 

@@ -15,7 +15,7 @@ from services.client import ApiError, ConnectionFailedError
 
 COMMANDS = [
     "serve", "submit", "jobs", "job", "watch", "logs", "cancel", "pause", "resume", "encoders",
-    "download", "embed", "doctor", "keys",
+    "download", "embed", "calibrate", "doctor", "keys",
 ]  # fmt: skip
 
 
