@@ -61,7 +61,10 @@ def mean_bandwidth(squared: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b"]:
 
 
 def choose_bandwidth(
-    rule: str | float, squared: Float[Tensor, "*b n n"], *, scale: float = 1.0
+    rule: str | float,
+    squared: Float[Tensor, "*b n n"],
+    *,
+    scale: float | Float[Tensor, "*b"] = 1.0,
 ) -> Bandwidth:
     """Apply a rule of `BANDWIDTH_RULES` (times `scale`), or take a fixed number as it is.
 
@@ -71,7 +74,7 @@ def choose_bandwidth(
     Args:
         rule: "median", "mean", or a fixed bandwidth in the units of the samples.
         squared: squared distances between the samples.
-        scale: multiplies what a rule gives; a fixed bandwidth is not scaled.
+        scale: multiplies what a rule gives, for all or per batch; a fixed bandwidth is not scaled.
     """
     spread = squared.amax((-2, -1)) > 0
     fell_back = torch.zeros_like(spread)

@@ -18,6 +18,8 @@ class KernelOperator(ABC):
     """Γ between points `x` (rows) and `y` (columns)."""
 
     level: float  # Γ(x, x) = level · I
+    x: Float[Tensor, "*b m d"]
+    y: Float[Tensor, "*b n d"]
 
     @abstractmethod
     def apply(self, values: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b m d"]:

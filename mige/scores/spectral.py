@@ -1,16 +1,20 @@
 """The spectral Stein gradient estimator (SSGE), as the MIGE authors' code defines it."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mige.checks import check_choice, check_fraction, check_positive
-from mige.kernels import KERNELS, check_bandwidth, choose_bandwidth, squared_distances
+from mige.checks import check_fraction
+from mige.kernels import DiagonalOperator
 from mige.linalg import eigh
-from mige.scores.base import ScoreEstimate, ScoreEstimator
+from mige.scores.kernel_based import KernelScoreEstimator, Solution
 
 
-class SpectralEstimator(ScoreEstimator):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpectralEstimator(KernelScoreEstimator):
     r"""Expands the score in the leading eigenfunctions of the kernel.
 
     With the Gram matrix K = U Λ Uᵀ of M samples and G_j = Σ_i ∇_{x_i} k(x_i, x_j),
@@ -35,9 +39,7 @@ class SpectralEstimator(ScoreEstimator):
 
     Args:
         explained: share of the Gram matrix's trace that the kept eigenvalues stay below, in (0, 1].
-        kernel: a name in `KERNELS`.
-        bandwidth: "median" (the authors' rule) or a fixed number in units of the samples.
-        bandwidth_scale: multiplies what the rule gives.
+        kernel, kernel_options, bandwidth, bandwidth_scale: see `KernelScoreEstimator`.
 
     Raises:
         InvalidInputError: an option is outside its range.
@@ -46,56 +48,41 @@ class SpectralEstimator(ScoreEstimator):
         Shi, Sun, Zhu, ICML 2018 (arXiv 1806.02925); Wen et al., ICLR 2020 (arXiv 2005.01123).
     """
 
-    def __init__(
-        self,
-        *,
-        explained: float = 0.99,
-        kernel: str = "rbf",
-        bandwidth: str | float = "median",
-        bandwidth_scale: float = 1.0,
-    ) -> None:
-        self.explained = check_fraction("explained", explained)
-        self.kernel = check_choice("kernel", kernel, KERNELS.keys())
-        self.bandwidth = check_bandwidth(bandwidth)
-        self.bandwidth_scale = check_positive("bandwidth_scale", bandwidth_scale)
+    extends_in_float64: ClassVar[bool] = False
 
-    def minimum_samples(self, dim: int) -> int:  # noqa: ARG002  the kernel works at any width
-        """Two: fewer have no spread."""
-        return 2
+    explained: float = 0.99
 
-    def _estimate(
-        self, samples: Float[Tensor, "m d"], queries: Float[Tensor, "n d"] | None
-    ) -> ScoreEstimate:
-        squared = squared_distances(samples, samples)
-        bandwidth = choose_bandwidth(self.bandwidth, squared, scale=self.bandwidth_scale)
-        kernel = KERNELS[self.kernel](bandwidth.value)
-        gram = kernel.gram_of(squared)
-        values, vectors = eigh(gram)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fraction("explained", self.explained)
+
+    def _solve(self, operator: DiagonalOperator, across: DiagonalOperator | None) -> Solution:
+        values, vectors = eigh(operator.gram)
         keep = kept_eigenvalues(values, self.explained)
-        inverse = torch.where(keep, 1.0 / values, 0.0)[:, None]
-        coefficients = -inverse * (vectors.T @ kernel.grad_x_sum(samples, samples, gram))
-        if queries is None:
+        inverse = torch.where(keep, 1.0 / values, 0.0)[..., None]
+        coefficients = -inverse * (vectors.mT @ operator.divergence())
+        if across is None:
             score = vectors @ coefficients
         else:
-            score = kernel.gram(queries, samples) @ (vectors @ (inverse * coefficients))
+            score = across.apply(vectors @ (inverse * coefficients))
+        positive = values.clamp(min=0.0)
         diagnostics = {
-            "bandwidth": bandwidth.value,
-            "bandwidth_fell_back": bandwidth.fell_back.to(samples),
-            "effective_rank": gram.trace() ** 2 / (gram * gram).sum(),
-            "num_kept": keep.sum().to(samples),
-            "kept_share": values[keep].sum() / values.clamp(min=0.0).sum(),
+            "num_kept": keep.sum(-1).to(values),
+            "kept_share": (positive * keep).sum(-1) / positive.sum(-1),
         }
-        return ScoreEstimate(score, diagnostics)
+        return Solution(score, diagnostics)
 
 
-def kept_eigenvalues(values: Float[Tensor, " m"], explained: float) -> Bool[Tensor, " m"]:
+def kept_eigenvalues(values: Float[Tensor, "*b m"], explained: float) -> Bool[Tensor, "*b m"]:
     """Which of the descending eigenvalues of a Gram matrix are inverted.
 
     The first J, where J counts cumulative shares strictly below `explained`, but at least one; and
     any equal to the last of them within the accuracy of the decomposition.
     """
     eps = torch.finfo(values.dtype).eps
-    share = values.clamp(min=0.0).cumsum(0) / values.clamp(min=0.0).sum()
-    count = (share < explained).sum().clamp(min=1)
-    smallest = values[count - 1] - 16.0 * eps * values[0]
-    return (values >= smallest) & (values > len(values) * eps * values[0])
+    positive = values.clamp(min=0.0)
+    share = positive.cumsum(-1) / positive.sum(-1, keepdim=True)
+    count = (share < explained).sum(-1, keepdim=True).clamp(min=1)
+    largest = values[..., :1]
+    smallest = values.gather(-1, count - 1) - 16.0 * eps * largest
+    return (values >= smallest) & (values > values.shape[-1] * eps * largest)

@@ -105,8 +105,8 @@ def test_a_bandwidth_scale_scales_the_bandwidth():
     [
         ({"explained": 0.0}, "explained=0.0"),
         ({"explained": 1.5}, "explained=1.5"),
-        ({"kernel": "cosine"}, "kernel='cosine' is unknown: choose one of 'rbf'"),
-        ({"bandwidth": "mean"}, "bandwidth='mean'"),
+        ({"kernel": "cosine"}, "kernel='cosine' is unknown: choose one of .*'rbf'"),
+        ({"bandwidth": "silverman"}, "bandwidth='silverman'"),
         ({"bandwidth": -1.0}, "bandwidth=-1.0"),
         ({"bandwidth_scale": 0.0}, "bandwidth_scale=0.0"),
     ],
