@@ -17,7 +17,7 @@ from mige.errors import InvalidInputError
 
 _BATCH_BYTES = 2**26  # of the Gram matrices and rows of the samples that are estimated at once
 _TIMED_SECONDS = 0.2
-_FEWEST_CALLS = 3
+_FEWEST_CALLS = 7
 _COST_RHO = 0.5
 
 
@@ -82,10 +82,11 @@ def information_estimate(
     d: int,
     seed: int,
     *,
+    grid: Float[Tensor, "p ..."] | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
 ) -> Float[Tensor, " k"]:
-    """The estimated gradient of I over the problem's whole grid, from n fresh pairs per parameter.
+    """The estimated gradient of I over a grid of parameters, from n fresh pairs for each.
 
     Args:
         subject: the estimator.
@@ -93,6 +94,7 @@ def information_estimate(
         n: rows of each sample.
         d: width of x and of z.
         seed: of the samples, drawn on the CPU, and of what the estimator draws.
+        grid: the parameters; None is the problem's own grid.
         dtype: of the samples.
         device: where they are estimated; None is the CPU.
 
@@ -104,7 +106,7 @@ def information_estimate(
         NumericalError: an estimate is not finite.
     """
     generator = torch.Generator().manual_seed(seed)
-    grid = problem.grid(d).to(dtype)
+    grid = (problem.grid(d) if grid is None else grid).to(dtype)
     batch, parts = _batch(n, d, dtype), []
     for start in range(0, len(grid), batch):
         leaf = grid[start : start + batch].clone().requires_grad_()
@@ -131,7 +133,7 @@ def entropy_estimate(
 ) -> Float[Tensor, " k"]:
     """The estimated entropy gradient in all weights, from n fresh rows of width d.
 
-    Arguments as for `information_estimate`.
+    Arguments as for `information_estimate`; the rows are drawn and embedded in float64.
 
     Raises:
         InvalidInputError: n or d is below 1, or the subject gives no scores.
