@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -133,6 +134,8 @@ def build_objective(spec: JobSpec, image_shape: tuple[int, int, int]) -> mige.Ob
         noise_std=objective.noise_std,
         normalize=objective.normalize,
         gather=objective.gather,
+        equal_shares=True,  # a batch is a multiple of the workers, and each is whole
+        bank_size=objective.bank_size,
     )
 
 
@@ -146,7 +149,7 @@ def build_estimator(estimator: EstimatorSpec) -> mige.ScoreEstimator:
             return mige.make_score_estimator(estimator.kind, ridge=ridge, **kernel)
 
 
-def _kernel_options(kernel: KernelSpec) -> dict[str, object]:
+def _kernel_options(kernel: KernelSpec) -> dict[str, Any]:
     bandwidth = kernel.bandwidth
     if isinstance(bandwidth, FixedBandwidthSpec):
         return {"kernel": kernel.kind, "bandwidth": bandwidth.value}

@@ -1,11 +1,14 @@
 """Whether a spec can run on its data at all: pure, told before anything is stored.
 
-The floors on the number of kernel samples n (rows of a batch that one score estimate sees) follow
-from the estimators:
+The floors on the number of kernel samples n (rows of a batch that one score estimate sees, and
+those of its bank) follow from the estimators:
 
 - spectral: n ≥ 8. Below that the kept part of the spectrum is one or two directions.
 - gaussian_residual: n ≥ D / 2 as well, where D is the widest vector a score is estimated of. With
   fewer rows its shrinkage saturates and most of the fitted covariance is invented.
+
+With a bank, a batch itself needs 8 rows: fewer say nothing of how its past rows have drifted. While
+the bank fills, the first steps see fewer samples than the floor.
 
 A test keeps them at or above what the estimators themselves declare (`minimum_samples`).
 """
@@ -52,9 +55,9 @@ def check_feasible(spec: JobSpec, description: DataDescription) -> None:
 
 
 def kernel_samples(spec: JobSpec) -> int:
-    """How many rows one score estimate sees."""
+    """How many rows one score estimate sees, those of a full bank included."""
     if spec.objective.gather == "all":
-        return spec.training.batch_size
+        return spec.training.batch_size + spec.objective.bank_size
     return spec.training.batch_size // spec.resources.num_workers
 
 
@@ -165,20 +168,52 @@ def _check_objective(spec: JobSpec, description: DataDescription) -> None:
             "On the unit sphere an embedding of one number is 1 or -1 whatever the image.",
             "Raise out_dim to 2 or more, or set objective.normalize to 'none'.",
         )
-    _check_kernel_samples(spec, description)
+    _check_bank(spec, description)
+    _check_kernel_samples(spec)
 
 
-def _check_kernel_samples(spec: JobSpec, description: DataDescription) -> None:
-    del description
+def _check_bank(spec: JobSpec, description: DataDescription) -> None:
+    bank, batch = spec.objective.bank_size, spec.training.batch_size
+    rows = training_rows(spec, description)
+    if bank == 0:
+        return
+    if spec.objective.gather == "local":
+        raise SpecInvalidError(
+            "/objective/bank_size",
+            "infeasible_config",
+            "With objective.gather 'local' the workers would keep different banks.",
+            "Set bank_size to 0, or objective.gather to 'all'.",
+        )
+    if bank + batch > rows:
+        raise SpecInvalidError(
+            "/objective/bank_size",
+            "too_large",
+            f"A bank of {bank} rows and a batch of {batch} hold more than the {rows} training "
+            "rows: each image would be there more than once.",
+            f"Lower bank_size to {rows - batch} or less.",
+        )
+    if batch < MIN_SAMPLES_ANY:
+        raise SpecInvalidError(
+            "/training/batch_size",
+            "objective_infeasible",
+            f"A batch of {batch} rows is too small to match the past rows of a bank to it.",
+            f"Raise training.batch_size to {MIN_SAMPLES_ANY} or more.",
+        )
+
+
+def _check_kernel_samples(spec: JobSpec) -> None:
     samples, needed = kernel_samples(spec), MIN_SAMPLES[spec.objective.estimator.kind](spec)
     if samples >= needed:
         return
     workers = spec.resources.num_workers
     local = spec.objective.gather == "local" and workers > 1
-    batch = needed * workers if local else math.ceil(needed / workers) * workers
+    needed_batch = needed - spec.objective.bank_size
+    batch = needed * workers if local else math.ceil(needed_batch / workers) * workers
     remedy = f"Raise training.batch_size to {batch} or more"
     if local:
         remedy += ", or set objective.gather to 'all'"
+    else:
+        remedy += f", or objective.bank_size to {needed - spec.training.batch_size} or more"
     if spec.objective.estimator.kind == "gaussian_residual":
         remedy += ", lower encoder.out_dim or objective.projection_dim, or use the estimator "
         remedy += "'spectral'"
@@ -209,6 +244,7 @@ def _check_memory(spec: JobSpec, description: DataDescription) -> None:
 _SMALLER: MappingProxyType[str, str] = MappingProxyType(
     {
         "/training/batch_size": "Lower training.batch_size.",
+        "/objective/bank_size": "Lower objective.bank_size.",
         "/encoder": "Make the encoder narrower.",
         "/objective/projection_dim": "Lower objective.projection_dim, or use smaller images.",
         "/data": "Use fewer or smaller images.",
@@ -221,7 +257,7 @@ def _bytes_by_part(spec: JobSpec, description: DataDescription) -> dict[str, int
     values = math.prod(description.image_shape)
     rows = description.num_train + description.num_test
     floats = {
-        "/training/batch_size": kernel_samples(spec) ** 2 * COPIES_OF_GRAM,
+        _largest_part_of_kernel(spec): kernel_samples(spec) ** 2 * COPIES_OF_GRAM,
         "/encoder": num_parameters(spec, description) * COPIES_OF_PARAMETERS,
         "/objective/projection_dim": values
         * (spec.objective.projection_dim or 0)
@@ -229,6 +265,11 @@ def _bytes_by_part(spec: JobSpec, description: DataDescription) -> dict[str, int
         "/data": rows * values,
     }
     return {part: count * FLOAT_BYTES for part, count in floats.items()}
+
+
+def _largest_part_of_kernel(spec: JobSpec) -> str:
+    bank_is_larger = spec.objective.bank_size > spec.training.batch_size
+    return "/objective/bank_size" if bank_is_larger else "/training/batch_size"
 
 
 def _widest(spec: JobSpec) -> int:

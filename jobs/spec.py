@@ -109,6 +109,13 @@ class MigeInfomaxSpec(Spec):
     gather: Literal["all", "local"] = Field(
         default="all", description="Estimate scores on the rows of all workers, or of each alone."
     )
+    bank_size: int = Field(
+        default=0,
+        ge=0,
+        le=65_536,
+        description="Past rows that enlarge the sample scores are estimated from; 0: none. Worth "
+        "it where batch_size is below twice encoder.out_dim + projection_dim.",
+    )
 
 
 ObjectiveSpec = MigeInfomaxSpec  # becomes a union with the second objective

@@ -28,22 +28,30 @@ class GatheredRows(NamedTuple):
         return self.world_size / len(self.rows)
 
 
-def gather_rows(local: Float[Tensor, "n d"]) -> GatheredRows:
+def gather_rows(local: Float[Tensor, "n d"], *, equal_shares: bool = False) -> GatheredRows:
     """Gather the rows of every worker; the identity where there is no process group.
 
     Workers may hold different numbers of rows, none included. All must call it: it is a
-    collective, and it takes two messages (the sizes, then the padded rows).
+    collective, and it takes two messages (the sizes, then the padded rows). The sizes are read by
+    the host, which waits for the device.
 
     Args:
         local: this worker's rows; the width must be the same on all workers.
+        equal_shares: a promise that all workers hold as many rows: one message and no waiting. If
+            it is broken, the message fails, or never arrives.
     """
     local = local.detach()
     if not (dist.is_available() and dist.is_initialized()):
         return GatheredRows(local, slice(0, len(local)), 1)
     world_size, rank = dist.get_world_size(), dist.get_rank()
-    sizes = [int(size) for size in _all_gather(torch.tensor([len(local)], device=local.device))]
-    padded = local.new_zeros(max(sizes), local.shape[1])
-    padded[: len(local)] = local
+    if equal_shares:
+        sizes = [len(local)] * world_size
+    else:
+        sizes = [int(size) for size in _all_gather(torch.tensor([len(local)], device=local.device))]
+    padded = local
+    if len(local) < max(sizes):
+        padded = local.new_zeros(max(sizes), local.shape[1])
+        padded[: len(local)] = local
     parts = _all_gather(padded)
     rows = torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
     start = sum(sizes[:rank])

@@ -62,7 +62,7 @@ class BatchNormalizer(nn.Module):
 
     def _batch_statistics(self, z: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor]:
         total = sum_over_workers if self.across_workers else _unchanged
-        count = total(z.new_tensor(float(len(z))))
+        count = total(z.new_full((), float(len(z))))  # unlike a copied one, nobody waits for it
         mean = total(z.sum(0)) / count
         variance = total((z - mean).square().sum(0)) / count
         with torch.no_grad():

@@ -7,9 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mige.bank import SampleBank
 from mige.checks import check_choice, check_count, check_positive
+from mige.diagnostics import effective_rank, feature_health, stein_residuals
 from mige.errors import InvalidInputError
 from mige.gather import GatheredRows, gather_rows
+from mige.linalg import check_finite
 from mige.mutual_information import information_gradient
 from mige.normalization import make_normalizer
 from mige.objectives.base import Objective, ObjectiveOutput
@@ -36,9 +39,21 @@ class MigeInfomax(Objective):
       channel's capacity, d/2 · ln(1 + 1/noise_std²) nats, exceeds ln(number of images), it does not
       constrain.
 
-    `info` for logs: `sample_size`, `z_std` (mean over features), `z_effective_rank`, the
-    estimator's diagnostics of H(z), and, on the joint route, those of H(xP, z) with "joint_" before
-    them.
+    On a CPU, values that are not finite are refused with an error. Elsewhere nothing waits for the
+    device: such values give a loss that is not finite.
+
+    `info` for logs, of all rows that the workers gathered:
+
+    - `sample_size`: rows that the score was estimated from, those of the bank included;
+    - `z_std` (mean over features), `z_effective_rank`, `z_num_dead`, `z_num_saturated`: see
+      `mige.diagnostics`;
+    - `stein_mean`, `stein_linear`: how far the score (conditional route) is from the Stein
+      identities, or the gradient (joint route) from an affine map of z changing nothing. Of a
+      gradient of size g (in units of 1 / σ_z), about g √(1/n) and g √(d/n) are sampling noise;
+    - with a bank, `bank_mean_shift`, `bank_scale_shift`, `bank_dependence_shift`, `bank_misfit`:
+      see `mige.drift.match_moments`;
+    - the estimator's diagnostics of H(z) and, on the joint route, those of H(xP, z) with "joint_"
+      before them.
 
     Args:
         route: "joint" or "conditional".
@@ -52,6 +67,10 @@ class MigeInfomax(Objective):
         normalize: a name in `mige.normalization.NORMALIZERS`.
         gather: "all" estimates from every data-parallel worker's rows; "local" from own rows,
             which is cheaper and more biased.
+        equal_shares: a promise that all workers' batches have as many rows, which saves a wait for
+            the device at every step; see `mige.gather_rows`.
+        bank_size: how many past rows enlarge the sample that the score is estimated from; see
+            `SampleBank`. Checkpoints carry them. 0: none.
 
     Raises:
         InvalidInputError: an argument is outside its range or does not fit the route.
@@ -61,6 +80,7 @@ class MigeInfomax(Objective):
     """
 
     projection: Float[Tensor, "input_dim projection_dim"] | None
+    bank: SampleBank | None
 
     def __init__(
         self,
@@ -74,6 +94,8 @@ class MigeInfomax(Objective):
         noise_std: float = 0.0,
         normalize: str = "none",
         gather: str = "all",
+        equal_shares: bool = False,
+        bank_size: int = 0,
     ) -> None:
         super().__init__()
         self.route = check_choice("route", route, ROUTES)
@@ -81,6 +103,7 @@ class MigeInfomax(Objective):
         self.input_dim = check_count("input_dim", input_dim)
         self.embedding_dim = check_count("embedding_dim", embedding_dim)
         self.noise_std = check_positive("noise_std", noise_std, zero_allowed=True)
+        self.equal_shares = equal_shares
         self.estimator = estimator
         self.normalizer = make_normalizer(normalize, embedding_dim, across_workers=gather == "all")
         if (projection_dim is None) != (route == "conditional"):
@@ -98,6 +121,7 @@ class MigeInfomax(Objective):
             generator = torch.Generator().manual_seed(projection_seed)
             projection = gaussian_projection(input_dim, projection_dim, generator=generator)
         self.register_buffer("projection", projection)
+        self.bank = self._make_bank(bank_size, projection_dim or 0)
 
     @staticmethod
     def required_batch_size(
@@ -114,9 +138,11 @@ class MigeInfomax(Objective):
     def forward(self, x: Tensor, encoder_output: Tensor) -> ObjectiveOutput:
         """Compute the loss of one batch; see the class.
 
+        A worker may have no rows where the others' are gathered, or alone.
+
         Raises:
             InvalidInputError: a shape does not fit `input_dim` or `embedding_dim`.
-            NumericalError: an input is not finite or a factorisation failed.
+            NumericalError: on a CPU, an input is not finite or a factorisation failed.
         """
         self._check_shapes(x, encoder_output)
         with torch.autocast(encoder_output.device.type, enabled=False):
@@ -124,29 +150,67 @@ class MigeInfomax(Objective):
             z = self.normalizer(encoder_output.float() if half else encoder_output)
             if self.noise_std > 0.0:
                 z = z + self.noise_std * torch.randn_like(z)
-            gathered, gradient, diagnostics = self._information_gradient(x, z)
-            loss = -gathered.mean_weight * (gradient * z).sum()
-        return ObjectiveOutput(loss, _info(gathered.rows[:, -self.embedding_dim :], diagnostics))
+            gathered = self._gathered_rows(x, z)
+            if not len(gathered.rows):
+                return ObjectiveOutput(z.sum(), {"sample_size": z.new_zeros(())})
+            gradient, info = self._information_gradient(gathered.rows)
+            loss = -gathered.mean_weight * (gradient[gathered.own] * z).sum()
+        return ObjectiveOutput(loss, info)
 
-    def _information_gradient(
-        self, x: Tensor, z: Float[Tensor, "n d"]
-    ) -> tuple[GatheredRows, Float[Tensor, "n d"], Mapping[str, Float[Tensor, ""]]]:
-        """The gathered rows (of xP and z), n · ∂I/∂z of own rows, and the diagnostics."""
+    def _gathered_rows(self, x: Tensor, z: Float[Tensor, "n d"]) -> GatheredRows:
+        """The rows of xP and z that the score is estimated from, but for the bank's."""
         rows = z.detach()
         if self.projection is not None:
             projected = x.detach().flatten(1).to(z) @ self.projection.to(z)
             rows = torch.cat([projected, rows], dim=1)
         if self.gather == "all":
-            gathered = gather_rows(rows)
-        else:
-            gathered = GatheredRows(rows, slice(0, len(rows)), 1)
+            return gather_rows(rows, equal_shares=self.equal_shares)
+        return GatheredRows(rows, slice(0, len(rows)), 1)
+
+    def _information_gradient(
+        self, batch: Float[Tensor, "n w"]
+    ) -> tuple[Float[Tensor, "n d"], dict[str, Float[Tensor, ""]]]:
+        """N · ∂I/∂z of the rows of a batch, and what the logs show."""
+        check = batch.device.type == "cpu"
+        if check:
+            check_finite("the batch of projected images and embeddings", batch)
+        rows, drift = batch, dict[str, Tensor]()
+        if self.bank is not None:
+            rows, diagnostics = self.bank.enlarge(batch)
+            drift = dict(diagnostics)
+        width = batch.shape[1] - self.embedding_dim
+        estimated: Mapping[str, Tensor]
         if self.projection is None:
-            estimate = self.estimator.estimate(gathered.rows)
-            return gathered, -estimate.score[gathered.own], estimate.diagnostics
-        width = self.projection.shape[1]
-        x_rows, z_rows = gathered.rows[:, :width], gathered.rows[:, width:]
-        gradient = information_gradient(x_rows, z_rows, self.estimator)
-        return gathered, gradient.z[gathered.own], gradient.diagnostics
+            score, estimated = self.estimator.estimate(rows, check=check)
+            gradient, target = -score[: len(batch)], 1.0
+        else:
+            whole = information_gradient(
+                rows[:, :width], rows[:, width:], self.estimator, check=check
+            )
+            gradient, target, estimated = whole.z[: len(batch)], 0.0, whole.diagnostics
+        z = batch[:, width:]
+        health, stein = feature_health(z), stein_residuals(gradient, z, target=target)
+        return gradient, {
+            "sample_size": z.new_full((), float(len(rows))),
+            "z_std": z.std(0, correction=0).mean(),
+            "z_effective_rank": effective_rank(z),
+            "z_num_dead": health.num_dead,
+            "z_num_saturated": health.num_saturated,
+            "stein_mean": stein.mean,
+            "stein_linear": stein.linear,
+            **drift,
+            **estimated,
+        }
+
+    def _make_bank(self, bank_size: int, projection_dim: int) -> SampleBank | None:
+        if check_positive("bank_size", bank_size, zero_allowed=True) == 0:
+            return None
+        if self.gather == "local":
+            raise InvalidInputError(
+                f"bank_size={bank_size} with gather='local': workers would keep different banks; "
+                "gather 'all' or leave the bank out"
+            )
+        return SampleBank(bank_size, projection_dim + self.embedding_dim, num_fixed=projection_dim)
 
     def _check_shapes(self, x: Tensor, encoder_output: Tensor) -> None:
         if math.prod(x.shape[1:]) != self.input_dim or encoder_output.shape != (
@@ -158,19 +222,3 @@ class MigeInfomax(Objective):
                 f"{tuple(encoder_output.shape)}: expected (n, ...) with {self.input_dim} values "
                 f"per image (input_dim) and (n, {self.embedding_dim}) (embedding_dim)"
             )
-
-
-def _info(
-    z: Float[Tensor, "n d"], diagnostics: Mapping[str, Float[Tensor, ""]]
-) -> dict[str, Float[Tensor, ""]]:
-    """What the logs show of the rows that the score was estimated from."""
-    centred = z - z.mean(0)
-    covariance = centred.T @ centred / len(z)
-    total = covariance.square().sum()
-    rank = torch.where(total > 0, covariance.trace() ** 2 / total, 0.0)
-    return {
-        "sample_size": z.new_tensor(float(len(z))),
-        "z_std": covariance.diagonal().sqrt().mean(),
-        "z_effective_rank": rank,
-        **diagnostics,
-    }
