@@ -39,7 +39,7 @@ class TikhonovEstimator(CurlFreeScoreEstimator):
     samples it vanishes.
 
     Scalar kernels take one Cholesky factorisation: time O(n³ / 3), memory O(n²). Curl-free kernels
-    take conjugate gradients, three products of n × n with n × d matrices a step and no nd × nd
+    take conjugate gradients, three products of n × n with n × d matrices a step and no (n·d) × (n·d)
     matrix; they stop after `iterations`, converged or not, and `solver_residual` says how far it
     is. Stopping early is a regularisation of its own.
 

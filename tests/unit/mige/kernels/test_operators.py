@@ -37,8 +37,8 @@ def block(operator, kernel, a, b):
 
 
 def dense(operator, kernel, x, y):
-    """Γ as an md x nd matrix."""
-    rows = [torch.cat([block(operator, kernel, a, b) for b in y], 1) for a in x]  # (d, nd)
+    """Γ as a matrix of m·d rows and n·d columns."""
+    rows = [torch.cat([block(operator, kernel, a, b) for b in y], 1) for a in x]  # (d, n·d)
     return torch.cat(rows)
 
 

@@ -7,7 +7,7 @@ from mige.scores import TikhonovEstimator
 
 
 def dense_curl_free(x, y, bandwidth):
-    """The curl-free Gaussian kernel as an (md, nd) matrix, and its divergence in y, (m, d)."""
+    """The curl-free Gaussian kernel as an (m·d, n·d) matrix, and its divergence in y, (m, d)."""
     diff = x[:, None] - y[None]
     gram = KERNELS["rbf"](bandwidth).gram(x, y)[..., None, None]
     outer = diff[..., :, None] * diff[..., None, :] / bandwidth**2
@@ -41,7 +41,7 @@ def test_agrees_with_the_direct_formula(kernel, x, queries):
 
 
 @pytest.mark.parametrize("regularization", [1e-2, 1e-4])
-def test_curl_free_agrees_with_the_nd_by_nd_solution(regularization, x, queries):
+def test_curl_free_agrees_with_the_solution_by_the_whole_matrix(regularization, x, queries):
     matrix, divergence = dense_curl_free(x, x, 1.7)
     shift = regularization * len(x)
     truth = -torch.linalg.solve(matrix + shift * torch.eye(x.numel()).to(x), divergence.flatten())
