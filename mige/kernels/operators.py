@@ -1,7 +1,7 @@
 """Kernels between vectors as linear maps: what iterative estimators need, without the big matrix.
 
 A vector-valued kernel Γ(x, y) is a d × d matrix for each pair. An operator is Γ between m points x
-and n points y, an (m·d) × (n·d) matrix that is never formed: it is applied by products of m × n matrices.
+and n points y, an (m·d) × (n·d) matrix that is never formed: products of m × n matrices apply it.
 """
 
 from abc import ABC, abstractmethod

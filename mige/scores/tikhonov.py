@@ -39,8 +39,8 @@ class TikhonovEstimator(CurlFreeScoreEstimator):
     samples it vanishes.
 
     Scalar kernels take one Cholesky factorisation: time O(n³ / 3), memory O(n²). Curl-free kernels
-    take conjugate gradients, three products of n × n with n × d matrices a step and no (n·d) × (n·d)
-    matrix; they stop after `iterations`, converged or not, and `solver_residual` says how far it
+    take conjugate gradients, three products of n × n with n × d matrices a step, nothing larger;
+    they stop after `iterations`, converged or not, and `solver_residual` says how far it
     is. Stopping early is a regularisation of its own.
 
     `landmarks` of the n samples, evenly spaced in their order, make it Nyström's method: the score
