@@ -21,6 +21,7 @@ from mige.calibration.measure import (
     entropy_estimate,
     information_estimate,
     measure_cost,
+    noise_columns,
     truth_of,
 )
 from mige.calibration.network import NETWORKS, NetworkEntropy
@@ -69,12 +70,13 @@ class CalibrationCard:
         estimator: name of the estimator.
         options: its options.
         n: rows of a sample.
-        d: width of x and of z.
+        d: width of z, and of what x has to do with z.
+        dim_x: width of x: d, and independent noise beside it where it is larger.
         dtype: of the samples: "float32", say.
         device: where they were estimated: "cpu", "cuda".
         first_seed: the estimates are from this seed and those that follow it.
         complete: False if the measurement was stopped before all seeds of all problems.
-        minimum_samples: the rows from which the estimator is meant to work at width 2d.
+        minimum_samples: the rows from which the estimator is meant to work at width d + dim_x.
         problems: results by name. What the estimator cannot do is not among them.
         cost: of one information gradient; None if the measurement was stopped before.
         versions: of the libraries.
@@ -84,6 +86,7 @@ class CalibrationCard:
     options: Mapping[str, object]
     n: int
     d: int
+    dim_x: int
     dtype: str
     device: str
     first_seed: int
@@ -108,6 +111,7 @@ class CalibrationCard:
             "estimator": {"name": self.estimator, "options": dict(self.options)},
             "n": self.n,
             "d": self.d,
+            "dim_x": self.dim_x,
             "dtype": self.dtype,
             "device": self.device,
             "first_seed": self.first_seed,
@@ -125,6 +129,7 @@ def calibrate(
     *,
     n: int,
     d: int,
+    dim_x: int | None = None,
     problems: Collection[str] = STANDARD_PROBLEMS,
     seeds: int = 10,
     first_seed: int = 0,
@@ -141,15 +146,17 @@ def calibrate(
     Args:
         subject: the estimator; see `make_subject`.
         n: rows of each sample.
-        d: width of x and of z.
+        d: width of z, and of x unless `dim_x` says otherwise.
+        dim_x: width of x, at least d: independent noise fills it up, and the truth stays the same.
+            So a card can have the very widths of a training.
         problems: names in `PROBLEMS` or `NETWORKS`.
         seeds: estimates per problem.
         first_seed: the first of them.
         dtype: of the samples.
         device: where to estimate; None is the CPU. The samples are drawn on the CPU.
         on_progress: told how far it is.
-        should_stop: asked between two estimates; True ends the measurement early. The first
-            estimate is made in any case.
+        should_stop: asked before each batch of samples; True ends the measurement early, perhaps
+            with nothing measured. What it raises passes through.
 
     Raises:
         InvalidInputError: a name is unknown, a number below 1, or no problem suits the estimator.
@@ -158,35 +165,74 @@ def calibrate(
     check_count("n", n)
     check_count("d", d)
     check_count("seeds", seeds)
+    noise_columns(d, dim_x)
     suitable = _suitable(subject, problems)
     plan = [(seed, name) for seed in range(first_seed, first_seed + seeds) for name in suitable]
-    estimates: dict[str, list[Tensor]] = {}
-    complete = True
-    for done, (seed, name) in enumerate(plan):
+
+    def pause() -> None:
+        if should_stop is not None and should_stop():
+            raise _StoppedError
+
+    def estimate(name: str, seed: int) -> Tensor:
+        problem = _problem(name)
+        if isinstance(problem, NetworkEntropy):
+            pause()
+            return entropy_estimate(subject, problem, n, d, seed, dtype=dtype, device=device)
+        return information_estimate(
+            subject,
+            problem,
+            n,
+            d,
+            seed,
+            dim_x=dim_x,
+            before_batch=pause,
+            dtype=dtype,
+            device=device,
+        )
+
+    estimates, complete = _collect(plan, estimate, on_progress)
+    cost = None
+    if complete:
+        cost = measure_cost(subject, n, d, dim_x=dim_x, dtype=dtype, device=device)
         if on_progress is not None:
-            on_progress(done, len(plan), name)
-        if done and should_stop is not None and should_stop():
-            complete = False
-            break
-        estimate = _estimate(subject, name, n, d, seed, dtype, device)
-        estimates.setdefault(name, []).append(estimate)
-    cost = measure_cost(subject, n, d, dtype=dtype, device=device) if complete else None
-    if on_progress is not None and complete:
-        on_progress(len(plan), len(plan), suitable[-1])
+            on_progress(len(plan), len(plan), suitable[-1])
     return CalibrationCard(
         estimator=subject.name,
         options=subject.options,
         n=n,
         d=d,
+        dim_x=dim_x or d,
         dtype=str(dtype).removeprefix("torch."),
         device="cpu" if device is None else device.type,
         first_seed=first_seed,
         complete=complete,
-        minimum_samples=subject.minimum_samples(2 * d),
+        minimum_samples=subject.minimum_samples(d + (dim_x or d)),
         problems={name: _result(name, torch.stack(e), d) for name, e in estimates.items()},
         cost=cost,
         versions={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
+
+
+class _StoppedError(Exception):
+    """`should_stop` said so."""
+
+
+def _collect(
+    plan: Sequence[tuple[int, str]],
+    estimate: Callable[[str, int], Tensor],
+    on_progress: Progress | None,
+) -> tuple[dict[str, list[Tensor]], bool]:
+    """Make the estimates in order; whether all were made."""
+    estimates: dict[str, list[Tensor]] = {}
+    for done, (seed, name) in enumerate(plan):
+        if on_progress is not None:
+            on_progress(done, len(plan), name)
+        try:
+            found = estimate(name, seed)
+        except _StoppedError:
+            return estimates, False
+        estimates.setdefault(name, []).append(found)
+    return estimates, True
 
 
 def _suitable(subject: Subject, problems: Collection[str]) -> list[str]:
@@ -206,21 +252,6 @@ def _suitable(subject: Subject, problems: Collection[str]) -> list[str]:
 
 def _problem(name: str) -> Problem | NetworkEntropy:
     return NETWORKS[name] if name in NETWORKS else PROBLEMS[name]
-
-
-def _estimate(
-    subject: Subject,
-    name: str,
-    n: int,
-    d: int,
-    seed: int,
-    dtype: torch.dtype,
-    device: torch.device | None,
-) -> Float[Tensor, " k"]:
-    problem = _problem(name)
-    if not isinstance(problem, NetworkEntropy):
-        return information_estimate(subject, problem, n, d, seed, dtype=dtype, device=device)
-    return entropy_estimate(subject, problem, n, d, seed, dtype=dtype, device=device)
 
 
 def _result(name: str, estimates: Float[Tensor, "s k"], d: int) -> ProblemResult:

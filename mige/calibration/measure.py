@@ -2,13 +2,15 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mige.calibration.base import Problem
+from mige.calibration.base import Pairs, Problem, standard_normal
+from mige.calibration.gaussian import GaussianPairs
 from mige.calibration.memory import peak_memory_bytes
 from mige.calibration.network import NetworkEntropy
 from mige.calibration.subject import Subject
@@ -16,7 +18,7 @@ from mige.checks import check_count
 from mige.errors import InvalidInputError
 
 _BATCH_BYTES = 2**26  # of the Gram matrices and rows of the samples that are estimated at once
-_TIMED_SECONDS = 0.2
+_TIMED_SECONDS, _LONGEST_TIMED_SECONDS = 0.2, 5.0
 _FEWEST_CALLS = 7
 _COST_RHO = 0.5
 
@@ -83,6 +85,8 @@ def information_estimate(
     seed: int,
     *,
     grid: Float[Tensor, "p ..."] | None = None,
+    dim_x: int | None = None,
+    before_batch: Callable[[], None] | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
 ) -> Float[Tensor, " k"]:
@@ -95,6 +99,9 @@ def information_estimate(
         d: width of x and of z.
         seed: of the samples, drawn on the CPU, and of what the estimator draws.
         grid: the parameters; None is the problem's own grid.
+        dim_x: None, or a width of at least d that x is filled up to with independent noise. The
+            truth stays the same.
+        before_batch: called before each batch of samples is estimated; may raise to stop.
         dtype: of the samples.
         device: where they are estimated; None is the CPU.
 
@@ -107,11 +114,14 @@ def information_estimate(
     """
     generator = torch.Generator().manual_seed(seed)
     grid = (problem.grid(d) if grid is None else grid).to(dtype)
+    fill = noise_columns(d, dim_x)
     batch, parts = _batch(n, d, dtype), []
     for start in range(0, len(grid), batch):
         leaf = grid[start : start + batch].clone().requires_grad_()
+        if before_batch is not None:
+            before_batch()
         # One draw per parameter: what is drawn does not depend on how many fit in a batch.
-        pairs = [problem.sample(n, d, entry, generator) for entry in leaf]
+        pairs = [_filled(problem.sample(n, d, entry, generator), fill, generator) for entry in leaf]
         x = torch.stack([pair.x for pair in pairs])
         z = torch.stack([pair.z for pair in pairs])
         on_device = z.detach().to(device or "cpu")
@@ -152,6 +162,7 @@ def measure_cost(
     n: int,
     d: int,
     *,
+    dim_x: int | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
 ) -> Cost:
@@ -160,22 +171,26 @@ def measure_cost(
     Args:
         subject: the estimator.
         n: rows.
-        d: width of x and of z.
+        d: width of z, and of x unless `dim_x` says otherwise.
+        dim_x: width of x, at least d.
         dtype: of the rows.
         device: where they are; None is the CPU.
     """
+    rho = torch.tensor([_COST_RHO], dtype=dtype)
     generator = torch.Generator().manual_seed(0)
-    x, noise = torch.randn(
-        2, 1, check_count("n", n), check_count("d", d), generator=generator, dtype=dtype
-    ).to(device or "cpu")
-    z = _COST_RHO * x + (1.0 - _COST_RHO**2) ** 0.5 * noise
+    pairs = _filled(
+        GaussianPairs().sample(n, d, rho, generator), noise_columns(d, dim_x), generator
+    )
+    x, z = (rows.to(device or "cpu") for rows in pairs)
 
     def call() -> None:
         subject.gradient(x, z, 0)
 
     peak = peak_memory_bytes(call, x.device)  # also the warm-up
     times: list[float] = []
-    while len(times) < _FEWEST_CALLS or sum(times) < _TIMED_SECONDS:
+    while sum(times) < _TIMED_SECONDS or len(times) < _FEWEST_CALLS:
+        if sum(times) > _LONGEST_TIMED_SECONDS:
+            break
         start = time.perf_counter()
         call()
         if x.is_cuda:
@@ -191,10 +206,29 @@ def truth_of(problem: Problem | NetworkEntropy, d: int) -> Float[Tensor, " k"]:
     return problem.truth(problem.grid(d), d).flatten()
 
 
+def noise_columns(d: int, dim_x: int | None) -> int:
+    """How many columns of noise make x, of width d, `dim_x` wide; none if that is None.
+
+    Raises:
+        InvalidInputError: `dim_x` is below d.
+    """
+    columns = 0 if dim_x is None else check_count("dim_x", dim_x) - check_count("d", d)
+    if columns < 0:
+        raise InvalidInputError(f"dim_x={dim_x}: give at least the width d={d}")
+    return columns
+
+
 def _batch(n: int, d: int, dtype: torch.dtype) -> int:
     """How many samples to estimate at once."""
     bytes_each = n * (n + 4 * d) * dtype.itemsize
     return max(1, _BATCH_BYTES // bytes_each)
+
+
+def _filled(pairs: Pairs, fill: int, generator: torch.Generator) -> Pairs:
+    if fill == 0:
+        return pairs
+    noise = standard_normal(pairs.x.shape[-2], fill, pairs.x, generator, event=2)
+    return Pairs(torch.cat([pairs.x, noise], dim=-1), pairs.z)
 
 
 def _std(values: Float[Tensor, " s"]) -> float | None:

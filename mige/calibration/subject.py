@@ -61,23 +61,16 @@ class Subject(Protocol):
 
 @dataclass(frozen=True)
 class ScoreSubject:
-    """A score estimator by its name and options, `stein_correction` among them.
+    """A score estimator under the name and options that a card is to show."""
 
-    Raises:
-        InvalidInputError: the name, an option or a value is not acceptable.
-    """
-
+    estimator: ScoreEstimator
     name: str
     options: Mapping[str, object] = field(default_factory=dict)
-    _estimator: ScoreEstimator = field(init=False, repr=False, compare=False)
 
     @property
     def gives_scores(self) -> bool:
         """It does."""
         return True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_estimator", _build_estimator(self.name, self.options))
 
     def gradient(
         self,
@@ -86,15 +79,15 @@ class ScoreSubject:
         seed: int,  # noqa: ARG002  score estimators draw nothing
     ) -> Float[Tensor, "b n dz"]:
         """Joint minus marginal score."""
-        return self._estimator.information_gradient(x, z).z
+        return self.estimator.information_gradient(x, z).z
 
     def score(self, samples: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """The estimated score."""
-        return self._estimator.score(samples)
+        return self.estimator.score(samples)
 
     def minimum_samples(self, dim: int) -> int:
         """The estimator's own."""
-        return self._estimator.minimum_samples(dim)
+        return self.estimator.minimum_samples(dim)
 
 
 @dataclass(frozen=True)
@@ -172,14 +165,15 @@ def make_subject(name: str, options: Mapping[str, object] | None = None) -> Subj
 
     Args:
         name: in `SCORE_ESTIMATORS` or `BOUNDS`.
-        options: keyword arguments of it; for bounds also those of the fit.
+        options: keyword arguments of it; for score estimators also `stein_correction`, for bounds
+            those of the fit.
 
     Raises:
         InvalidInputError: the name, an option or a value is not acceptable.
     """
     check_choice("estimator", name, SCORE_ESTIMATORS.keys() | BOUNDS.keys())
     if name in SCORE_ESTIMATORS:
-        return ScoreSubject(name, options or {})
+        return ScoreSubject(_build_estimator(name, options or {}), name, options or {})
     return BoundSubject(name, options or {})
 
 

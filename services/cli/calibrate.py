@@ -41,7 +41,10 @@ def calibrate(
         ),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", "-n", min=2, help="Rows of a batch.")] = 256,
-    dim: Annotated[int, typer.Option("--dim", "-d", min=1, help="Width of x and of z.")] = 32,
+    dim: Annotated[int, typer.Option("--dim", "-d", min=1, help="Width of z, and of x.")] = 32,
+    dim_x: Annotated[
+        int | None, typer.Option(min=1, help="Width of x, if it is wider than z.", show_default="")
+    ] = None,
     problem: Annotated[
         list[str] | None,
         typer.Option(help="Only this problem. May be repeated."),
@@ -79,6 +82,7 @@ def calibrate(
         options,
         n=samples,
         d=dim,
+        dim_x=dim_x,
         problems=problem,
         seeds=seeds or (_QUICK_SEEDS if quick else _SEEDS),
         quick=quick,
@@ -126,6 +130,7 @@ def _measure(
     *,
     n: int,
     d: int,
+    dim_x: int | None,
     problems: list[str] | None,
     seeds: int,
     quick: bool,
@@ -143,6 +148,7 @@ def _measure(
                 subject,
                 n=n,
                 d=d,
+                dim_x=dim_x,
                 problems=chosen,
                 seeds=seeds,
                 device=_device(device),

@@ -79,6 +79,7 @@ def test_too_few_samples_for_the_estimator_are_told(run):
         (("--estimator", "nwj", "--problem", "network"), "can be tried on none of them"),
         (("--estimator", "ksg"), "gives a value and no gradient"),
         (("--device", "tpu9"), "device='tpu9' cannot be used"),
+        (("--dim", "4", "--dim-x", "3"), "dim_x=3: give at least the width d=4"),
         (("--samples", "1"), "--samples"),
         (("--dim", "0"), "--dim"),
     ],

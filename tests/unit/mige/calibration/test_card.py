@@ -8,12 +8,14 @@ import sys
 import pytest
 import torch
 
+from mige import make_score_estimator
 from mige.calibration import (
     NETWORKS,
     PROBLEMS,
     QUICK_PROBLEMS,
     STANDARD_PROBLEMS,
     SUITE,
+    ScoreSubject,
     calibrate,
     make_subject,
 )
@@ -69,20 +71,47 @@ def test_all_problems_are_measured_once_before_any_is_measured_again():
     assert seen == [*[(i, 6, name) for i, name in enumerate(2 * names)], (6, 6, "network")]
 
 
-def test_a_measurement_that_is_stopped_keeps_what_it_has():
+@pytest.mark.parametrize(
+    ("after", "seeds"), [(0, {}), (2, {"gauss": 1, "linear_encoder": 1}),
+                         (4, {"gauss": 2, "linear_encoder": 1, "network": 1})]
+)  # fmt: skip
+def test_a_measurement_that_is_stopped_keeps_what_it_has(after, seeds):
     asked = []
 
-    def after_four():
+    def should_stop():
         asked.append(None)
-        return len(asked) >= 4
+        return len(asked) > after
 
-    card = small_card(should_stop=after_four)
+    card = small_card(should_stop=should_stop)
     assert not card.complete
     assert card.cost is None
-    seeds = [result.seeds for result in card.problems.values()]
-    assert seeds == [2, 1, 1]
-    assert card.problems["network"].accuracy.spread is None
+    assert {name: result.seeds for name, result in card.problems.items()} == seeds
     assert json.dumps(card.to_dict(), allow_nan=False)
+
+
+def test_what_the_question_raises_passes_through():
+    def cancelled():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small_card(should_stop=cancelled)
+
+
+def test_x_may_be_wider_than_z():
+    class Widths(ScoreSubject):
+        def gradient(self, x, z, seed):
+            seen.append((x.shape[-1], z.shape[-1]))
+            return super().gradient(x, z, seed)
+
+    seen = []
+    subject = Widths(make_score_estimator("gaussian_residual"), "gaussian_residual")
+    card = calibrate(subject, n=600, d=2, dim_x=5, problems=("gauss", "linear_encoder"), seeds=1)
+    assert set(seen) == {(5, 2)}
+    assert (card.d, card.dim_x, card.to_dict()["dim_x"]) == (2, 5, 5)
+    assert card.minimum_samples == make_score_estimator().minimum_samples(7)
+    # Independent columns change no truth: the estimates still follow it.
+    assert card.problems["gauss"].accuracy.slope == pytest.approx(1.0, abs=0.1)
+    assert card.problems["linear_encoder"].accuracy.cosine > 0.95
 
 
 def test_a_bound_is_spared_the_problems_that_need_scores():
@@ -101,6 +130,7 @@ def test_a_bound_is_spared_the_problems_that_need_scores():
         ({"seeds": 0}, "seeds=0"),
         ({"problems": ("cubic",)}, "problem='cubic'"),
         ({"problems": ()}, "choose at least one"),
+        ({"dim_x": 1}, "dim_x=1: give at least the width d=2"),
     ],
 )
 def test_bad_arguments_of_a_card_are_named(changes, said):
