@@ -188,6 +188,10 @@ class LiveSamples(NamedTuple):
         """The score with zeros for constant features, and NaN where the samples were not finite."""
         return torch.where(self.finite, torch.where(self.constant, 0.0, score), torch.nan)
 
+    def leading(self, dim: int) -> "LiveSamples":
+        """Of the first `dim` features; what is not finite elsewhere still counts."""
+        return self._replace(centre=self.centre[..., :dim], constant=self.constant[..., :dim])
+
     def diagnostics(self) -> dict[str, Float[Tensor, "*b"]]:
         """`num_constant`, and `degenerate`: 1 where all samples are identical."""
         return {

@@ -62,11 +62,20 @@ def test_landmarks_come_in_above_four_times_their_number():
     torch.testing.assert_close(nystrom.T @ centred / 200, -identity, rtol=0, atol=1e-8)
 
 
-def test_the_spectral_form_without_a_cut_is_the_ridge_form_with_nearly_no_ridge():
-    x = ring(40)
-    cut = GaussianResidualEstimator(explained=1.0, bandwidth=0.1).score(x)
-    ridge = GaussianResidualEstimator(ridge=1e-10, bandwidth=0.1).score(x)
-    torch.testing.assert_close(cut, ridge, rtol=1e-4, atol=1e-4)
+def test_the_spectral_form_inverts_the_leading_eigenvalues_of_the_projected_gram_matrix():
+    x = ring(80)
+    z = (x - x.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T, correction=0))).T
+    gram = torch.exp(-torch.cdist(z, z).square() / 2)
+    design = torch.cat([torch.ones(80, 1).double(), z], dim=1)
+    p = torch.eye(80).double() - design @ torch.linalg.pinv(design)
+    values, vectors = torch.linalg.eigh(p @ gram @ p)
+    values, vectors = values.flip(0), vectors.flip(1)
+    kept = int((values.cumsum(0) / values.sum() < 0.9).sum())
+    right = (gram @ z - gram.sum(1)[:, None] * z) + gram @ z
+    residual = vectors[:, :kept] / values[:kept] @ (vectors[:, :kept].T @ p @ right)
+    score = GaussianResidualEstimator(explained=0.9, bandwidth=1.0).score(x)
+    whitening = fit_whitening(x - x.mean(0))
+    torch.testing.assert_close(score, whitening.pull_back(residual - z), rtol=1e-8, atol=1e-8)
 
 
 def test_margins_are_transported_for_information_but_not_for_a_score():
@@ -87,7 +96,7 @@ def test_margins_are_transported_for_information_but_not_for_a_score():
 def test_an_information_gradient_is_two_scores_whether_or_not_they_share_a_whitening(n):
     # From two samples per joint dimension on the marginal's whitening is part of the joint's.
     x, z = torch.randn(2, n, 6, dtype=torch.float64)
-    estimator = GaussianResidualEstimator(transport=False)
+    estimator = GaussianResidualEstimator(transport=False, shear=False)
     joint = estimator.score(torch.cat([z, x], dim=1))
     gradient = estimator.information_gradient(x, z, wrt_x=True)
     torch.testing.assert_close(gradient.z, joint[:, :6] - estimator.score(z))
