@@ -15,6 +15,7 @@ import torch
 import mige
 from jobs.artifacts import make_private_directory, write_atomic
 from jobs.build import BuiltJob
+from jobs.calibrate import Calibration, calibration_text
 from jobs.errors import DivergedError
 from jobs.evaluate import Evaluation, loaded_encoder
 from jobs.golden import GOLDEN_FILE, make_golden
@@ -28,7 +29,11 @@ FORMAT_VERSION = 1
 
 
 def export_encoder(
-    job: BuiltJob, run: RunDirectory, result: TrainResult, evaluation: Evaluation
+    job: BuiltJob,
+    run: RunDirectory,
+    result: TrainResult,
+    evaluation: Evaluation,
+    calibration: Calibration | None = None,
 ) -> Manifest:
     """Write everything into the attempt's `result` directory.
 
@@ -37,6 +42,7 @@ def export_encoder(
         run: the attempt's directory.
         result: of the training.
         evaluation: of the trained encoder.
+        calibration: of the score estimator; None if the spec does not ask for it.
 
     Returns:
         The manifest, as written to `manifest.json` after all other files.
@@ -59,10 +65,11 @@ def export_encoder(
         GOLDEN_FILE: make_golden(encoder, torch.from_numpy(job.arrays.x_test)),
         EVALUATION_FILE: _pretty(evaluation),
         PROVENANCE_FILE: _pretty(provenance),
-        CARD_FILE: model_card(job, provenance, evaluation),
+        CARD_FILE: model_card(job, provenance, evaluation, calibration),
     }
-    for name, text in texts.items():
-        write_atomic(run.result / name, text.encode())
+    files = {name: text.encode() for name, text in texts.items()}
+    for name, data in {**files, **(calibration.files() if calibration else {})}.items():
+        write_atomic(run.result / name, data)
     manifest = Manifest(
         files=_entries(run),
         metadata={
@@ -116,7 +123,12 @@ def _provenance(job: BuiltJob, run: RunDirectory, result: TrainResult) -> dict[s
     }
 
 
-def model_card(job: BuiltJob, provenance: dict[str, Any], evaluation: Evaluation) -> str:
+def model_card(
+    job: BuiltJob,
+    provenance: dict[str, Any],
+    evaluation: Evaluation,
+    calibration: Calibration | None = None,
+) -> str:
     """The README.md of a published encoder: what it is, what it is worth, how to use it."""
     config, objective, data = job.config, job.spec.objective, provenance["data"]
     shape = ", ".join(map(str, config.input_shape))
@@ -141,7 +153,7 @@ embeddings = encoder.embed(images)  # uint8 in 0..255 or floats in [0, 1], (n, {
 {_results_table(evaluation)}
 
 `random` is the same encoder with the weights it started from; `raw` the pixels themselves.
-
+{calibration_text(calibration)}
 ## Where it comes from
 
 - job `{provenance["job_id"]}`, attempt {provenance["attempts"]}, seed {job.spec.seed}

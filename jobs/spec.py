@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
+
+from jobs.estimator_spec import EstimatorSpec, SpectralEstimatorSpec
+from jobs.spec_base import Spec
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 FileName = Annotated[
@@ -17,69 +20,6 @@ FileName = Annotated[
 ]
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 MetadataValue = Annotated[str, StringConstraints(max_length=256)]
-
-
-class Spec(BaseModel):
-    """Base of every part of a spec."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True
-    )
-
-
-# --- kernels and score estimators ---------------------------------------------------------------
-
-
-class MedianBandwidthSpec(Spec):
-    """Bandwidth = scale × the median pairwise distance of the batch."""
-
-    kind: Literal["median"]
-    scale: float = Field(default=1.0, gt=0, le=1e3, description="Multiplier of the median.")
-
-
-class FixedBandwidthSpec(Spec):
-    """A bandwidth that does not follow the data."""
-
-    kind: Literal["fixed"]
-    value: float = Field(gt=0, le=1e6, description="Bandwidth, in the units of the embedding.")
-
-
-BandwidthSpec = Annotated[MedianBandwidthSpec | FixedBandwidthSpec, Field(discriminator="kind")]
-
-
-class RBFKernelSpec(Spec):
-    """k(a, b) = exp(−‖a − b‖² / 2σ²)."""
-
-    kind: Literal["rbf"]
-    bandwidth: BandwidthSpec = MedianBandwidthSpec(kind="median")
-
-
-KernelSpec = RBFKernelSpec  # becomes a union with the second kernel
-
-
-class SpectralEstimatorSpec(Spec):
-    """The spectral score estimator (SSGE) as MIGE's authors use it."""
-
-    kind: Literal["spectral"]
-    kernel: KernelSpec = RBFKernelSpec(kind="rbf")
-    explained: float = Field(
-        default=0.99, gt=0, le=1, description="Share of the Gram matrix's trace that is kept."
-    )
-
-
-class GaussianResidualEstimatorSpec(Spec):
-    """A fitted Gaussian score plus a kernel residual orthogonal to 1 and to linear functions."""
-
-    kind: Literal["gaussian_residual"]
-    kernel: KernelSpec = RBFKernelSpec(kind="rbf")
-    ridge: float = Field(
-        default=0.1, gt=0, le=10, description="Ridge of the residual, × the mean diagonal."
-    )
-
-
-EstimatorSpec = Annotated[
-    SpectralEstimatorSpec | GaussianResidualEstimatorSpec, Field(discriminator="kind")
-]
 
 
 # --- objectives ---------------------------------------------------------------------------------
@@ -252,6 +192,12 @@ class EvaluationSpec(Spec):
     knn: bool = True
     baselines: bool = Field(
         default=True, description="Also probe raw pixels and the untrained encoder."
+    )
+    calibration: bool = Field(
+        default=False,
+        description="Also measure the objective's score estimator at this job's batch size and "
+        "widths, on problems whose gradient is known exactly (about a minute), and publish the "
+        "card as calibration.json and calibration.png.",
     )
     limit_rows: int | None = Field(
         default=10_000, ge=10, description="Rows of each split that the protocols use; null: all."

@@ -56,6 +56,7 @@ ReportKind = Literal[
     "metric",
     "phase",
     "evaluation",
+    "calibration",
     "attempt.resumed",
     "checkpoint.created",
     "checkpoint.corrupt",
@@ -70,7 +71,8 @@ class Report(Message):
     """One line of `reports.jsonl`; becomes one event of the job.
 
     Data: of a `metric` step, epoch, loss, ... (it also carries `progress`); of a `phase` the phase;
-    of an `evaluation` the results by protocol; of the others step and what they are about.
+    of an `evaluation` the results by protocol; of a `calibration` how far it is, or at the end the
+    errors by problem; of the others step and what they are about.
     """
 
     kind: ReportKind

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from jobs.build import build
+from jobs.calibrate import calibrate_job
 from jobs.errors import SpecInvalidError, StoppedError
 from jobs.evaluate import check_labels, evaluate
 from jobs.export import export_encoder
@@ -46,9 +47,14 @@ def run_worker(launch: Launch, reporter: Reporter, *, device: torch.device | Non
     _enter(reporter, Phase.EVALUATING)
     evaluation = evaluate(job, obey=lambda: _obey(reporter))
     reporter.report(new_report("evaluation", dict(evaluation)))
+    calibration = calibrate_job(
+        job,
+        obey=lambda: _obey(reporter),
+        tell=lambda data: reporter.report(new_report("calibration", data)),
+    )
     _obey(reporter)
     _enter(reporter, Phase.EXPORTING)
-    export_encoder(job, run, result, evaluation)
+    export_encoder(job, run, result, evaluation, calibration)
 
 
 def _obey(reporter: Reporter) -> None:

@@ -187,6 +187,28 @@ def test_an_attempt_trains_evaluates_and_publishes(tmp_path, control_plane):
     assert mige.load_encoder(run.result).config.out_dim == 4
 
 
+@pytest.mark.slow
+def test_a_job_publishes_the_calibration_of_its_estimator_if_it_asks(tmp_path, control_plane):
+    evaluation = {"knn": False, "limit_rows": 200, "calibration": True}
+    run = prepare(tmp_path, control_plane.url, evaluation=evaluation)
+    code, end = finish(run)
+    assert (code, end["reason"]) == (0, "completed"), run.log_file.read_text()
+    (manifest,) = [body for name, body in control_plane.calls if name == "publish"]
+    names = {f["path"] for f in manifest["files"]}
+    assert {"calibration.json", "calibration.png"} < names
+    card = json.loads((run.result / "calibration.json").read_text())
+    assert (card["estimator"]["name"], card["n"], card["d"], card["dim_x"]) == (
+        "spectral",
+        64,
+        4,
+        8,
+    )
+    told = [r["data"] for r in control_plane.reports if r["kind"] == "calibration"]
+    assert told[0]["done"] == 0
+    assert told[-1]["relative_error"].keys() == card["problems"].keys()
+    assert "## Calibration" in (run.result / "README.md").read_text()
+
+
 class StoppedAt(FileReporter):
     """Gives a command once a phase has begun, from the n-th look on."""
 
@@ -219,6 +241,16 @@ def test_a_command_during_the_evaluation_is_obeyed_and_the_training_kept(tmp_pat
     run_worker(Launch.model_validate_json(again.attempt_file.read_bytes()), FileReporter(again))
     assert '"metric"' not in again.reports_file.read_text()  # nothing was trained again
     assert (again.result / "manifest.json").exists()
+
+
+def test_a_command_during_the_calibration_is_obeyed(tmp_path):
+    evaluation = {"linear_probe": False, "knn": False, "baselines": False, "calibration": True}
+    run = prepare(tmp_path, "http://127.0.0.1:9", evaluation=evaluation)
+    launch = Launch.model_validate_json(run.attempt_file.read_bytes())
+    with pytest.raises(StoppedError):
+        run_worker(launch, StoppedAt(run, "evaluating", "cancel", looks=5))
+    assert '"calibration"' in run.reports_file.read_text()  # it had begun
+    assert not run.result.exists()
 
 
 @pytest.mark.slow

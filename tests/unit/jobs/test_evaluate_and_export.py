@@ -11,12 +11,15 @@ import pytest
 import torch
 
 import mige
+from jobs.artifacts import ObjectStore
 from jobs.build import BuiltJob, build
+from jobs.calibrate import calibrate_job
 from jobs.data import ImageArrays
 from jobs.errors import ArtifactInvalidError, DataInvalidError, DivergedError
 from jobs.evaluate import Evaluation, check_labels, evaluate
 from jobs.export import export_encoder
 from jobs.golden import GOLDEN_FILE, check_golden
+from jobs.registry import stage_objects
 from jobs.run_directory import RunDirectory
 from jobs.spec import EvaluationSpec, JobSpec
 from jobs.train import TrainResult
@@ -140,6 +143,23 @@ def test_the_model_card_shows_numbers_and_how_to_load(tmp_path):
     assert card.startswith("# tiny")
     assert "| linear_probe@1 | 95.1 % | – | – | – | 500 |" in card
     assert "mige.load_encoder" in card
+
+
+def test_a_calibration_is_staged_and_shown_in_the_model_card(tmp_path):
+    built, run = (
+        job(evaluation={"calibration": True}, training={"batch_size": 16}),
+        attempt(tmp_path),
+    )
+    calibration = calibrate_job(built, obey=lambda: None, tell=lambda _: None)
+    manifest = export_encoder(built, run, RESULT, {}, calibration)
+    assert {e.path for e in manifest.files} == FILES | {"calibration.json", "calibration.png"}
+    card = json.loads((run.result / "calibration.json").read_text())
+    assert (card["n"], card["d"], card["dim_x"]) == (16, 4, 8)
+    readme = (run.result / "README.md").read_text()
+    assert "## Calibration" in readme
+    assert "| gauss |" in readme
+    objects = ObjectStore(tmp_path / "objects")
+    assert stage_objects(run.result, manifest, objects) == {}  # what is published is accepted
 
 
 def test_leftovers_of_an_earlier_worker_are_replaced(tmp_path):
