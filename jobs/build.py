@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +12,12 @@ from torch import Tensor, nn
 import mige
 from jobs.data import ImageArrays, load_data
 from jobs.data.sampler import BatchSampler
+from jobs.estimator_spec import EstimatorSpec, FixedBandwidthSpec
 from jobs.spec import (
     DimConvEncoderSpec,
     EncoderSpec,
-    EstimatorSpec,
-    FixedBandwidthSpec,
-    GaussianResidualEstimatorSpec,
     JobSpec,
-    KernelSpec,
     MLPEncoderSpec,
-    SpectralEstimatorSpec,
 )
 
 
@@ -140,24 +135,17 @@ def build_objective(spec: JobSpec, image_shape: tuple[int, int, int]) -> mige.Ob
 
 
 def build_estimator(estimator: EstimatorSpec) -> mige.ScoreEstimator:
-    """The score estimator of a spec."""
-    kernel = _kernel_options(estimator.kernel)
-    match estimator:
-        case SpectralEstimatorSpec(explained=explained):
-            return mige.make_score_estimator(estimator.kind, explained=explained, **kernel)
-        case GaussianResidualEstimatorSpec(ridge=ridge):
-            return mige.make_score_estimator(estimator.kind, ridge=ridge, **kernel)
-
-
-def _kernel_options(kernel: KernelSpec) -> dict[str, Any]:
-    bandwidth = kernel.bandwidth
+    """The score estimator of a spec: its fields are the library's options, two of them nested."""
+    options = estimator.model_dump(exclude={"kind", "kernel", "bandwidth"})
+    kernel_options = estimator.kernel.model_dump(exclude={"kind"})
+    bandwidth = estimator.bandwidth
     if isinstance(bandwidth, FixedBandwidthSpec):
-        return {"kernel": kernel.kind, "bandwidth": bandwidth.value}
-    return {
-        "kernel": kernel.kind,
-        "bandwidth": bandwidth.kind,
-        "bandwidth_scale": bandwidth.scale,
-    }
+        options["bandwidth"] = bandwidth.value
+    else:
+        options |= {"bandwidth": bandwidth.kind, "bandwidth_scale": bandwidth.scale}
+    return mige.make_score_estimator(
+        estimator.kind, kernel=estimator.kernel.kind, kernel_options=kernel_options, **options
+    )
 
 
 def _encoder_options(encoder: EncoderSpec) -> dict[str, object]:

@@ -3,7 +3,7 @@
 The floors on the number of kernel samples n (rows of a batch that one score estimate sees, and
 those of its bank) follow from the estimators:
 
-- spectral: n ≥ 8. Below that the kept part of the spectrum is one or two directions.
+- all: n ≥ 8. Below that a Gram matrix has one or two directions worth inverting.
 - gaussian_residual: n ≥ D / 2 as well, where D is the widest vector a score is estimated of. With
   fewer rows its shrinkage saturates and most of the fitted covariance is invented.
 
@@ -278,7 +278,9 @@ def _widest(spec: JobSpec) -> int:
 
 MIN_SAMPLES: MappingProxyType[str, Callable[[JobSpec], int]] = MappingProxyType(
     {
-        "spectral": lambda _: MIN_SAMPLES_ANY,
+        **dict.fromkeys(
+            ("spectral", "stein", "tikhonov", "landweber", "nu_method"), lambda _: MIN_SAMPLES_ANY
+        ),
         "gaussian_residual": lambda spec: max(MIN_SAMPLES_ANY, math.ceil(_widest(spec) / 2)),
     }
 )

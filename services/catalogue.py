@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args
 from pydantic import create_model
 
 from jobs.errors import NotFoundError
-from jobs.spec import JobSpec, Spec
+from jobs.spec import JobSpec
+from jobs.spec_base import Spec
 from services.schemas.base import View
 
 

@@ -1,13 +1,16 @@
 """A Gaussian score plus a kernel residual: exact for linear functions, sharp for the rest."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mige.checks import check_choice, check_count, check_fraction, check_positive
+from mige.checks import check_count, check_fraction, check_positive
 from mige.kernels import KERNELS, check_bandwidth, choose_bandwidth, squared_distances
+from mige.registry import build_from_registry
 from mige.regression import shear
 from mige.scores.base import (
     InformationGradient,
@@ -69,6 +72,7 @@ class GaussianResidualEstimator(ScoreEstimator):
             ridge, as `spectral` does. Slower (it needs eigenvalues), not more accurate.
         residual: False leaves the plain Gaussian score.
         kernel: a name in `KERNELS`.
+        kernel_options: of the kernel: {"alpha": 2.0} of a rational quadratic one.
         bandwidth: a rule in `BANDWIDTH_RULES`, or a fixed number in whitened units (of order
             √(2d)).
         bandwidth_scale: multiplies what the rule gives.
@@ -94,6 +98,7 @@ class GaussianResidualEstimator(ScoreEstimator):
         explained: float | None = None,
         residual: bool = True,
         kernel: str = "rbf",
+        kernel_options: Mapping[str, float] = MappingProxyType({}),
         bandwidth: str | float = "mean",
         bandwidth_scale: float = 1.0,
         landmarks: int | None = 512,
@@ -103,7 +108,8 @@ class GaussianResidualEstimator(ScoreEstimator):
         self.ridge = check_positive("ridge", ridge)
         self.explained = None if explained is None else check_fraction("explained", explained)
         self.residual = residual
-        self.kernel = check_choice("kernel", kernel, KERNELS.keys())
+        build_from_registry(KERNELS, "kernel", kernel, {"bandwidth": 1.0, **kernel_options})
+        self.kernel, self.kernel_options = kernel, dict(kernel_options)
         self.bandwidth = check_bandwidth(bandwidth)
         self.bandwidth_scale = check_positive("bandwidth_scale", bandwidth_scale)
         self.transport = transport
@@ -215,7 +221,7 @@ class GaussianResidualEstimator(ScoreEstimator):
             centres = z[..., _evenly_spaced(num_samples, count, z.device), :]
         squared = squared_distances(centres, centres)
         bandwidth = choose_bandwidth(self.bandwidth, squared, scale=self.bandwidth_scale)
-        kernel = KERNELS[self.kernel](bandwidth.value)
+        kernel = KERNELS[self.kernel](bandwidth.value, **self.kernel_options)
         if self.explained is not None:
             fit = cutoff_residual(z, kernel.gram_of(squared), kernel, self.explained, targets)
         elif centres is z:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from jobs.records import JobRecord
-from jobs.spec import JobSpec, Name, Spec
+from jobs.spec import JobSpec, Name
+from jobs.spec_base import Spec
 from jobs.states import DesiredState
 from services.auth import JobsReader, JobsWriter
 from services.body_guard import GuardedRoute

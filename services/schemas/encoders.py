@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from jobs.records import EncoderRecord
-from jobs.spec import Spec
+from jobs.spec_base import Spec
 from services.schemas.base import View
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 import mige
 from jobs.build import build, build_encoder, build_estimator
-from jobs.spec import EncoderSpec, EstimatorSpec, JobSpec
+from jobs.estimator_spec import AnyKernelSpec, BandwidthSpec, EstimatorSpec
+from jobs.spec import EncoderSpec, JobSpec
 from mige.normalization import NORMALIZERS
+from mige.scores import SteinCorrectedEstimator
 
 CPU = torch.device("cpu")
 
@@ -28,6 +31,11 @@ def spec(**parts: Any) -> JobSpec:
 def kinds(union: Any) -> set[str]:
     parts = typing.get_args(typing.get_args(union)[0])
     return {typing.get_args(part.model_fields["kind"].annotation)[0] for part in parts}
+
+
+def built_estimator(**estimator: Any) -> Any:
+    objective = {"kind": "mige_infomax", "estimator": estimator}
+    return build_estimator(spec(objective=objective).objective.estimator)
 
 
 def literal(model: Any, field: str) -> set[str]:
@@ -52,7 +60,7 @@ def test_every_option_of_the_objective_arrives():
         "estimator": {
             "kind": "spectral",
             "explained": 0.9,
-            "kernel": {"kind": "rbf", "bandwidth": {"kind": "median", "scale": 2.0}},
+            "bandwidth": {"kind": "median", "scale": 2.0},
         },
     }
     objective: Any = build(spec(objective=wanted), None, device=CPU).module.objective
@@ -69,12 +77,41 @@ def test_the_conditional_route_needs_no_projection():
 
 
 def test_a_fixed_bandwidth_and_a_ridge_arrive():
-    kernel = {"kind": "rbf", "bandwidth": {"kind": "fixed", "value": 3.0}}
-    estimator = {"kind": "gaussian_residual", "ridge": 0.3, "kernel": kernel}
-    built: Any = build_estimator(
-        spec(objective={"kind": "mige_infomax", "estimator": estimator}).objective.estimator
+    built = built_estimator(
+        kind="gaussian_residual", ridge=0.3, bandwidth={"kind": "fixed", "value": 3.0}
     )
     assert (built.ridge, built.bandwidth) == (0.3, 3.0)
+
+
+@pytest.mark.parametrize("kind", sorted(mige.SCORE_ESTIMATORS))
+def test_the_defaults_of_an_estimator_are_those_of_the_library(kind):
+    ours, theirs = built_estimator(kind=kind), mige.make_score_estimator(kind)
+    assert vars(ours) == vars(theirs)
+
+
+@pytest.mark.parametrize("kernel", sorted(kinds(AnyKernelSpec)))
+@pytest.mark.parametrize("kind", ["tikhonov", "landweber", "nu_method"])
+def test_every_kernel_arrives(kind, kernel):
+    assert built_estimator(kind=kind, kernel={"kind": kernel}).kernel == kernel
+
+
+def test_the_options_of_kernels_and_bandwidths_arrive():
+    kernel = {"kind": "rational_quadratic", "alpha": 0.5}
+    for kind in ("gaussian_residual", "stein"):
+        assert built_estimator(kind=kind, kernel=kernel).kernel_options == {"alpha": 0.5}
+    for rule in sorted(kinds(BandwidthSpec) - {"fixed"}):
+        built = built_estimator(kind="stein", bandwidth={"kind": rule, "scale": 1.5})
+        assert (built.bandwidth, built.bandwidth_scale) == (rule, 1.5)
+
+
+def test_a_stein_correction_arrives():
+    built = built_estimator(kind="spectral", stein_correction=True)
+    assert isinstance(built, SteinCorrectedEstimator)
+
+
+def test_landmarks_of_a_curl_free_kernel_are_refused():
+    with pytest.raises(ValidationError, match="landmarks need one of the scalar kernels"):
+        built_estimator(kind="tikhonov", kernel={"kind": "curl_free_rbf"}, landmarks=8)
 
 
 def test_the_options_of_the_convolutional_encoder_arrive():

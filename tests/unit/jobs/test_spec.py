@@ -3,7 +3,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from jobs.spec import JobSpec, Spec
+from jobs.spec import JobSpec
+from jobs.spec_base import Spec
 
 MINIMAL = {
     "objective": {"kind": "mige_infomax"},

@@ -38,11 +38,11 @@ def errors_of(body):
                     "kind": "mige_infomax",
                     "estimator": {
                         "kind": "spectral",
-                        "kernel": {"kind": "rbf", "bandwidth": {"kind": "median", "scale": 0}},
+                        "bandwidth": {"kind": "median", "scale": 0},
                     },
                 }
             },
-            "/objective/estimator/kernel/bandwidth/scale",
+            "/objective/estimator/bandwidth/scale",
             "greater_than",
         ),
         ({"metadata": {"bad key": "x"}}, "/metadata/bad key", "string_pattern_mismatch"),
