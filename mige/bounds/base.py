@@ -33,7 +33,8 @@ class Bound(nn.Module, ABC):
 
     Fit the parameters first (`fit_bound`), then ask for `value` or `information_gradient`. Rows are
     paired and drawn independently. Everything is computed in the dtype of the bound's parameters
-    (`bound.double()` for float64), outside autocast.
+    (`bound.double()` for float64; without parameters, the rows' own, at least float32), outside
+    autocast.
 
     A subclass implements `_value`, and `_loss` where that is not −value.
 
@@ -129,7 +130,10 @@ class Bound(nn.Module, ABC):
                 f"x has {len(x)} rows and z has {len(z)}: give pairs, at least 2 of them"
             )
         parameter = next(self.parameters(), None)
-        dtype = torch.promote_types(x.dtype, z.dtype) if parameter is None else parameter.dtype
+        if parameter is not None:
+            dtype = parameter.dtype
+        else:
+            dtype = torch.float64 if torch.float64 in (x.dtype, z.dtype) else torch.float32
         return x.to(dtype), z.to(dtype)
 
 
