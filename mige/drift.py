@@ -76,8 +76,9 @@ def match_moments(
         dependence_shift,
         _rms(torch.cat([after.mean_ratio, after.scale_ratio])),
     )
+    matched = torch.cat([fixed, moving], dim=1)[num_current:]
     return MatchedRows(
-        torch.cat([fixed, moving], dim=1), dict(zip(DIAGNOSTICS, shifts, strict=True))
+        torch.cat([rows[:num_current], matched]), dict(zip(DIAGNOSTICS, shifts, strict=True))
     )
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mige import make_score_estimator
 from mige.objectives import OBJECTIVES, Objective, ObjectiveOutput
@@ -14,7 +15,15 @@ INSTANCES = {
         input_dim=12,
         embedding_dim=3,
         projection_dim=6,
-    )
+    ),
+    "mige_infomax with a bank": lambda: OBJECTIVES["mige_infomax"](
+        route="joint",
+        estimator=make_score_estimator(),
+        input_dim=12,
+        embedding_dim=3,
+        projection_dim=6,
+        bank_size=64,
+    ),
 }
 
 
@@ -23,12 +32,17 @@ def batch(n=32):
 
 
 def test_every_objective_has_an_instance_here():
-    assert INSTANCES.keys() == OBJECTIVES.keys()
+    assert {name.split(" ")[0] for name in INSTANCES} == OBJECTIVES.keys()
 
 
 @pytest.fixture(params=list(INSTANCES))
-def objective(request):
-    return INSTANCES[request.param]()
+def make(request):
+    return INSTANCES[request.param]
+
+
+@pytest.fixture
+def objective(make):
+    return make()
 
 
 class TestObjective:
@@ -58,11 +72,21 @@ class TestObjective:
             output = objective(x, z.to(torch.bfloat16))
         assert output.loss.dtype == torch.float32
 
-    def test_a_checkpoint_carries_everything_but_noise(self, objective):
+    def test_a_checkpoint_carries_everything_but_noise(self, make):
+        objective, other = make(), make()
+        objective(*batch())
+        other.load_state_dict(objective.state_dict())
         x, z = batch()
         torch.manual_seed(1)
         loss = objective(x, z).loss
-        other = INSTANCES[next(k for k in INSTANCES if isinstance(objective, OBJECTIVES[k]))]()
-        other.load_state_dict(objective.state_dict())
         torch.manual_seed(1)
         torch.testing.assert_close(other(x, z).loss, loss)
+
+    def test_nothing_waits_for_a_device(self, make):
+        with FakeTensorMode():  # asking a fake tensor for a value raises
+            objective = make().to("cuda")
+            for _ in range(3):
+                x, z = torch.rand(32, 3, 2, 2, device="cuda"), torch.randn(32, 3, device="cuda")
+                output = objective(x, z)
+            assert output.loss.device.type == "cuda"
+            assert all(value.device.type == "cuda" for value in output.info.values())

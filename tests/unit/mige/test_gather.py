@@ -50,15 +50,28 @@ def run_workers(world_size, folder):
     return torch.load(out)
 
 
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    return run_workers(1, tmp_path_factory.mktemp("one"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_the_mean_of_the_workers_gradients_is_that_of_one_process(world_size, tmp_path):
-    one, many = run_workers(1, tmp_path), run_workers(world_size, tmp_path)
-    for case in ("joint", "joint_batch_norm", "conditional"):
-        assert one[case].keys() == many[case].keys()
-        for key, value in one[case].items():
-            torch.testing.assert_close(many[case][key], value, rtol=1e-6, atol=1e-8)
+def test_the_mean_of_the_workers_gradients_is_that_of_one_process(
+    world_size, one_process, tmp_path
+):
+    many = run_workers(world_size, tmp_path)
+    assert many.keys() == one_process.keys()
+    for case in many.keys() - {"gathered", ("local", torch.float32), ("local", torch.float64)}:
+        tolerance = {torch.float32: 1e-5, torch.float64: 1e-9}[case[1]]
+        for key, value in one_process[case].items():
+            error = (many[case][key] - value).norm() / value.norm()
+            assert error < tolerance, (case, key, error)
+    assert one_process["spectral", torch.float64]["sample_size"] == 29
+    assert one_process["spectral_bank", torch.float64]["sample_size"] == 69
     # Local estimates are another quantity: if they agreed, nothing would have been tested.
-    assert not torch.allclose(many["local"]["weight"], one["local"]["weight"], rtol=1e-2)
+    local = many["local", torch.float64], one_process["local", torch.float64]
+    assert not torch.allclose(local[0]["weight"], local[1]["weight"], rtol=1e-2)
+    assert local[0]["sample_size"] < 29
     expected = [float(rank) for rank in range(world_size) for _ in range(2 * rank)]
     assert many["gathered"][:, 0].tolist() == expected

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mige import InvalidInputError, MigeInfomax, NumericalError, make_score_estimator
+from mige.drift import DIAGNOSTICS, match_moments
 from mige.mutual_information import mutual_information_surrogate
 
 SPECTRAL = make_score_estimator("spectral")
@@ -90,6 +91,58 @@ def test_info_tells_scale_rank_and_kernel():
     assert {"bandwidth", "num_kept", "kept_share", "joint_bandwidth"} <= info.keys()
 
 
+def test_info_tells_dead_and_saturated_features_and_how_far_the_identities_are_off():
+    z = torch.randn(64, 3)
+    z[:, 0], z[:, 1] = torch.tanh(40 * z[:, 0]), 0.0
+    info = joint()(torch.rand(64, 8), z).info
+    assert (info["z_num_dead"], info["z_num_saturated"]) == (1.0, 1.0)
+    z = torch.randn(64, 3)
+    info = conditional()(torch.rand(64, 8), z).info
+    assert info["stein_mean"] < 1e-4  # this estimator is exact for linear functions
+    assert info["stein_linear"] < 1e-4
+
+
+def test_a_bank_enlarges_the_sample_and_leaves_the_batch_to_feel_the_gradient():
+    objective = joint(estimator=make_score_estimator(), bank_size=100)
+    for expected in (32, 64, 96, 128, 132):
+        z = torch.randn(32, 3, requires_grad=True)
+        output = objective(torch.rand(32, 8), z)
+        assert output.info["sample_size"] == expected
+    output.loss.backward()
+    assert z.grad.shape == (32, 3)
+    torch.testing.assert_close(z.grad.sum(0), torch.zeros(3), atol=1e-5, rtol=0)
+    assert set(DIAGNOSTICS) <= output.info.keys()
+    assert DIAGNOSTICS[0] not in joint()(torch.rand(32, 8), z).info
+
+
+def test_a_banks_gradient_is_that_of_the_whole_sample_at_the_batchs_rows():
+    estimator = make_score_estimator()
+    objective = joint(estimator=estimator, bank_size=64).double()
+    old_x, x = torch.rand(2, 64, 8).double()
+    old_z, z = torch.randn(2, 64, 3).double()
+    objective(old_x, old_z)
+    past = torch.cat([old_x @ objective.projection, old_z], 1)
+    now = torch.cat([x @ objective.projection, z], 1)
+    ages = torch.arange(2).repeat_interleave(64)
+    rows = match_moments(torch.cat([now, past]), ages, num_current=64, num_fixed=6).rows
+    expected = estimator.information_gradient(rows[:, :6], rows[:, 6:]).z[:64]
+    objective(x, z.requires_grad_()).loss.backward()
+    torch.testing.assert_close(z.grad, -(expected - expected.mean(0)) / 64)
+
+
+def test_a_refused_batch_is_not_stored():
+    objective = conditional(bank_size=50)
+    with pytest.raises(NumericalError):
+        objective(torch.rand(16, 8), torch.full((16, 3), torch.nan))
+    assert len(objective.bank) == 0
+
+
+def test_a_worker_without_rows_that_estimates_alone_adds_no_gradient():
+    z = torch.zeros(0, 3, requires_grad=True)
+    joint(gather="local")(torch.rand(0, 8), z).loss.backward()
+    assert z.grad.shape == (0, 3)
+
+
 def test_collapsed_embeddings_give_no_gradient_and_say_so():
     z = torch.ones(16, 3, requires_grad=True)
     output = joint()(torch.rand(16, 8), z)
@@ -132,6 +185,8 @@ def test_the_required_batch_follows_the_estimator_and_the_widths(name, projectio
         (joint, {"noise_std": -1.0}, "noise_std=-1.0"),
         (joint, {"embedding_dim": 0}, "embedding_dim=0"),
         (conditional, {"projection_dim": 4}, "projection_dim=4 with route='conditional'"),
+        (joint, {"bank_size": -1}, "bank_size=-1"),
+        (joint, {"bank_size": 8, "gather": "local"}, "bank_size=8 with gather='local'"),
         (conditional, {"noise_std": 0.0}, "noise_std=0 with route='conditional'"),
     ],
 )
