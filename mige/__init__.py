@@ -4,6 +4,7 @@ A pure library on torch: no clock, no environment, no logging set-up; files only
 `mige.encoders.io`. `import mige` does not import torchvision.
 """
 
+from mige.bank import SampleBank
 from mige.encoders import ENCODERS, make_encoder
 from mige.encoders.config import EncoderConfig
 from mige.encoders.io import LoadedEncoder, load_encoder, save_encoder
@@ -45,6 +46,7 @@ __all__ = [
     "Objective",
     "ObjectiveOutput",
     "ProbeResult",
+    "SampleBank",
     "ScoreEstimate",
     "ScoreEstimator",
     "conditional_mutual_information_surrogate",

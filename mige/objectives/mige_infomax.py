@@ -70,7 +70,8 @@ class MigeInfomax(Objective):
         equal_shares: a promise that all workers' batches have as many rows, which saves a wait for
             the device at every step; see `mige.gather_rows`.
         bank_size: how many past rows enlarge the sample that the score is estimated from; see
-            `SampleBank`. Checkpoints carry them. 0: none.
+            `SampleBank`. Checkpoints carry them. The gradient's mean over the batch is then
+            subtracted. 0: none.
 
     Raises:
         InvalidInputError: an argument is outside its range or does not fit the route.

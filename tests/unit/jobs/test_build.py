@@ -76,6 +76,16 @@ def test_the_conditional_route_needs_no_projection():
     assert objective.projection is None
 
 
+def test_a_bank_arrives_as_wide_as_its_rows_and_is_left_out_by_default():
+    wanted = {"kind": "mige_infomax", "projection_dim": 7, "bank_size": 50}
+    objective: Any = build(spec(objective=wanted), None, device=CPU).module.objective
+    bank = objective.bank
+    assert (bank.capacity, bank.dim, bank.num_fixed) == (50, 7 + 16, 7)
+    assert objective.equal_shares
+    default: Any = build(spec(), None, device=CPU).module.objective
+    assert default.bank is None
+
+
 def test_a_fixed_bandwidth_and_a_ridge_arrive():
     built = built_estimator(
         kind="gaussian_residual", ridge=0.3, bandwidth={"kind": "fixed", "value": 3.0}

@@ -89,6 +89,17 @@ def test_a_paused_run_goes_on_to_exactly_the_weights_of_an_unbroken_one(tmp_path
     assert_same(whole, second)
 
 
+def test_a_paused_run_goes_on_with_the_same_bank_of_past_rows(tmp_path):
+    objective = {"kind": "mige_infomax", "bank_size": 40}
+    whole, paused, resumed = (job(objective=objective) for _ in range(3))
+    train(whole, attempt(tmp_path / "whole"), ScriptedReporter())
+    with pytest.raises(StoppedError):
+        train(paused, attempt(tmp_path / "parts"), ScriptedReporter("pause", after=7))
+    train(resumed, attempt(tmp_path / "parts", fence=2), ScriptedReporter())
+    assert_same(whole, resumed)
+    assert any(key.endswith("bank.rows") for key in weights(resumed))
+
+
 def test_a_lost_attempt_goes_on_from_its_last_checkpoint(tmp_path):
     whole, first, second = job(), job(), job()
     train(whole, attempt(tmp_path / "whole"), ScriptedReporter())
