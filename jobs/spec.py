@@ -53,9 +53,9 @@ class MigeInfomaxSpec(Spec):
         default=0,
         ge=0,
         le=65_536,
-        description="Past rows that enlarge the sample scores are estimated from; 0: none. They bring "
-        "the gradient of small batches (below 2 × the width of x and z together) closer to the "
-        "truth, which need not give better features.",
+        description="Past rows that enlarge the sample scores are estimated from; 0: none. They "
+        "bring the gradient of small batches (below 2 × the width of x and z together) closer to "
+        "the truth, which need not give better features.",
     )
 
 
