@@ -1,9 +1,8 @@
 """The problems are those that the project's numbers are about: the spectral estimator on each.
 
-n = 256, d = 8, 32 parameters, 3 seeds; centres are means over 15 other seeds, the bands wide enough
-for three standard deviations of a mean of 3. The geometric mean of the ten was .202 when the suite was
-first defined; a change of a definition (a strength, a sign, a missing rotation) moves its problem
-out of its band.
+n = 256, d = 8, 32 parameters, 3 seeds. The centres are means over 9 other seeds, the bands more than
+three standard deviations of a mean of 3 wide. A change of a definition (a strength, a sign, a
+missing rotation) moves its problem out of its band.
 """
 
 import pytest
@@ -11,18 +10,18 @@ import pytest
 from mige.calibration import NETWORKS, SUITE, calibrate, make_subject
 
 BANDS = {
-    "gauss": (0.060, 0.020),
-    "mixed": (0.588, 0.040),
-    "cube": (0.308, 0.035),
-    "asinh": (0.116, 0.025),
-    "rotated_half_cube": (0.082, 0.025),
-    "student": (0.084, 0.025),
-    "bimodal": (0.057, 0.018),
-    "spiral": (0.680, 0.040),
-    "square": (0.628, 0.035),
-    "sin": (0.874, 0.025),
-    "network": (0.155, 0.030),
-    "clustered_network": (0.520, 0.070),
+    "gauss": (0.062, 0.022),
+    "mixed": (0.590, 0.040),
+    "cube": (0.304, 0.035),
+    "asinh": (0.121, 0.025),
+    "rotated_half_cube": (0.085, 0.025),
+    "student": (0.086, 0.025),
+    "bimodal": (0.059, 0.018),
+    "spiral": (0.677, 0.040),
+    "square": (0.626, 0.035),
+    "sin": (0.873, 0.025),
+    "network": (0.153, 0.030),
+    "clustered_network": (0.517, 0.070),
 }
 
 
@@ -38,5 +37,5 @@ def test_the_spectral_estimator_errs_on_every_problem_as_it_always_did():
     }
     assert outside == {}
     assert found.keys() == BANDS.keys()
-    assert card.suite_error == pytest.approx(0.210, abs=0.017)
-    assert card.problems["clustered_network"].accuracy.cosine == pytest.approx(0.857, abs=0.035)
+    assert card.suite_error == pytest.approx(0.215, abs=0.02)
+    assert card.problems["clustered_network"].accuracy.cosine == pytest.approx(0.859, abs=0.035)
