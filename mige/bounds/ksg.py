@@ -57,8 +57,8 @@ class KSG(Bound):
         joint = torch.maximum(distance_x, distance_z)
         # A row is its own nearest neighbour, so the k-th other one has rank k + 1.
         radius = joint.kthvalue(self.neighbors + 1, dim=1).values[:, None]
-        # n_x + 1: the row itself counts too, its distance 0 being below the radius; where duplicates
-        # make the radius 0, nothing is below it, and n_x is 0.
+        # n_x + 1: the row itself counts too, its distance 0 being below the radius. Where that is 0
+        # because of duplicates, nothing is below it and n_x is 0.
         counts_x = (distance_x < radius).sum(1).clamp(min=1)
         counts_z = (distance_z < radius).sum(1).clamp(min=1)
         size = torch.tensor([self.neighbors, n], dtype=x.dtype, device=x.device)
