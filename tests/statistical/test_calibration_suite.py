@@ -1,6 +1,6 @@
 """The problems are those that the project's numbers are about: the spectral estimator on each.
 
-n = 256, d = 8, 32 parameters, 3 seeds. The centres are means over 9 other seeds, the bands more than
+n = 256, d = 8, 32 parameters, 3 seeds. The centres are means over 9 others, the bands more than
 three standard deviations of a mean of 3 wide. A change of a definition (a strength, a sign, a
 missing rotation) moves its problem out of its band.
 """
