@@ -146,9 +146,16 @@ class GaussianResidualEstimatorSpec(Spec):
 
     kind: Literal["gaussian_residual"]
     kernel: KernelSpec = _RBF
-    bandwidth: WhiteBandwidthSpec = MeanBandwidthSpec(kind="mean")
+    bandwidth: WhiteBandwidthSpec = MeanBandwidthSpec(kind="mean", scale=1.5)
     ridge: float = Field(
-        default=0.1, gt=0, le=10, description="Ridge of the residual, × the mean diagonal."
+        default=0.01,
+        gt=0,
+        le=10,
+        description="Ridge of the residual where a score stands alone (the conditional route), "
+        "× the mean diagonal.",
+    )
+    information_ridge: float = Field(
+        default=1.0, gt=0, le=10, description="The same for information gradients (joint route)."
     )
     residual: bool = Field(default=True, description="False: the Gaussian score alone.")
     landmarks: int | None = Field(

@@ -37,6 +37,13 @@ def check_fraction(name: str, value: object) -> float:
     return fraction
 
 
+def check_flag(name: str, value: object) -> bool:
+    """Return `value` if it is True or False."""
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"{name}={value!r}: give True or False")
+    return value
+
+
 def check_count(name: str, value: object) -> int:
     """Return `value` if it is an integer of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mige.checks import check_count, check_fraction, check_positive
+from mige.checks import check_count, check_flag, check_fraction, check_positive
 from mige.kernels import KERNELS, check_bandwidth, choose_bandwidth, squared_distances
 from mige.registry import build_from_registry
 from mige.regression import shear
@@ -67,7 +67,10 @@ class GaussianResidualEstimator(ScoreEstimator):
     square).
 
     Args:
-        ridge: of the residual, relative to the mean diagonal of P K P.
+        ridge: of a score's residual, relative to the mean diagonal of P K P.
+        information_ridge: the same where an information gradient is asked for. It is a small
+            difference of two large scores, so the residual's noise weighs more there and a strong
+            ridge is best; the entropy gradient of clustered data wants a weak one.
         explained: None, or a share in (0, 1]: solve by spectral cut-off of P K P instead of the
             ridge, as `spectral` does. Slower (it needs eigenvalues), not more accurate.
         residual: False leaves the plain Gaussian score.
@@ -94,26 +97,28 @@ class GaussianResidualEstimator(ScoreEstimator):
     def __init__(
         self,
         *,
-        ridge: float = 0.1,
+        ridge: float = 0.01,
+        information_ridge: float = 1.0,
         explained: float | None = None,
         residual: bool = True,
         kernel: str = "rbf",
         kernel_options: Mapping[str, float] = MappingProxyType({}),
         bandwidth: str | float = "mean",
-        bandwidth_scale: float = 1.0,
+        bandwidth_scale: float = 1.5,
         landmarks: int | None = 512,
         transport: bool = True,
         shear: bool = True,
     ) -> None:
         self.ridge = check_positive("ridge", ridge)
+        self.information_ridge = check_positive("information_ridge", information_ridge)
         self.explained = None if explained is None else check_fraction("explained", explained)
-        self.residual = residual
+        self.residual = check_flag("residual", residual)
         build_from_registry(KERNELS, "kernel", kernel, {"bandwidth": 1.0, **kernel_options})
         self.kernel, self.kernel_options = kernel, dict(kernel_options)
         self.bandwidth = check_bandwidth(bandwidth)
         self.bandwidth_scale = check_positive("bandwidth_scale", bandwidth_scale)
-        self.transport = transport
-        self.shear = shear
+        self.transport = check_flag("transport", transport)
+        self.shear = check_flag("shear", shear)
         self.landmarks = None if landmarks is None else check_count("landmarks", landmarks)
 
     def minimum_samples(self, dim: int) -> int:
@@ -126,7 +131,7 @@ class GaussianResidualEstimator(ScoreEstimator):
         whitening = fit_whitening(samples)
         z = whitening.apply(samples)
         targets = None if queries is None else whitening.apply(queries)
-        white = self._white_score(z, targets, whitening.num_live)
+        white = self._white_score(z, targets, whitening.num_live, self.ridge)
         return ScoreEstimate(
             whitening.pull_back(white.score), {**_of(whitening), **white.diagnostics}
         )
@@ -167,7 +172,8 @@ class GaussianResidualEstimator(ScoreEstimator):
         self, z: Float[Tensor, "*b n dz"], x: Float[Tensor, "*b n dx"]
     ) -> tuple[ScoreEstimate, ScoreEstimate]:
         """The score of z, and the z block of the score of (x, z), for centred rows."""
-        width, sheared = z.shape[-1], shear(z, x) if self.shear else None
+        width, ridge = z.shape[-1], self.information_ridge
+        sheared = shear(z, x) if self.shear else None
         rows = torch.cat([z if sheared is None else sheared.values, x], dim=-1)
         whitening = fit_whitening(rows)
         white = whitening.apply(rows)
@@ -177,8 +183,8 @@ class GaussianResidualEstimator(ScoreEstimator):
         else:
             whitening_z = fit_whitening(z)
             white_z = whitening_z.apply(z)
-        joint = self._white_score(white, None, whitening.num_live)
-        marginal = self._white_score(white_z, None, whitening_z.num_live)
+        joint = self._white_score(white, None, whitening.num_live, ridge)
+        marginal = self._white_score(white_z, None, whitening_z.num_live, ridge)
         joint_score = whitening.pull_back(joint.score)[..., :width]
         diagnostics = {**_of(whitening), **joint.diagnostics}
         if sheared is not None:
@@ -196,12 +202,13 @@ class GaussianResidualEstimator(ScoreEstimator):
         z: Float[Tensor, "*b n d"],
         targets: Float[Tensor, "*b q d"] | None,
         num_live: Float[Tensor, "*b"],
+        ridge: float,
     ) -> ScoreEstimate:
         """The score in whitened coordinates, at `targets` or the samples."""
         points = z if targets is None else targets
         if not self.residual:
             return ScoreEstimate(-points, {"residual_used": torch.zeros_like(z[..., 0, 0])})
-        fit, diagnostics = self._fit(z, targets)
+        fit, diagnostics = self._fit(z, targets, ridge)
         num_samples = z.shape[-2]
         enough = num_samples - 1 - num_live >= max(_FEWEST_FREE_SAMPLES, num_samples / 16)
         part = fit.at_samples if fit.at_queries is None else fit.at_queries
@@ -212,7 +219,7 @@ class GaussianResidualEstimator(ScoreEstimator):
         return ScoreEstimate(score, diagnostics)
 
     def _fit(
-        self, z: Float[Tensor, "*b n d"], targets: Float[Tensor, "*b q d"] | None
+        self, z: Float[Tensor, "*b n d"], targets: Float[Tensor, "*b q d"] | None, ridge: float
     ) -> tuple[Residual, dict[str, Float[Tensor, "*b"]]]:
         """The residual by the form that the options and the number of samples ask for."""
         count, num_samples = self.landmarks, z.shape[-2]
@@ -225,9 +232,9 @@ class GaussianResidualEstimator(ScoreEstimator):
         if self.explained is not None:
             fit = cutoff_residual(z, kernel.gram_of(squared), kernel, self.explained, targets)
         elif centres is z:
-            fit = ridge_residual(z, kernel.gram_of(squared), kernel, self.ridge, targets)
+            fit = ridge_residual(z, kernel.gram_of(squared), kernel, ridge, targets)
         else:
-            fit = landmark_residual(z, centres, kernel, self.ridge, targets)
+            fit = landmark_residual(z, centres, kernel, ridge, targets)
         return fit, {
             "bandwidth": bandwidth.value,
             "bandwidth_fell_back": bandwidth.fell_back.to(z),

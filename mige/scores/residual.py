@@ -13,6 +13,7 @@ Three ways to it, equal where they meet:
 - *cut-off*, the eigendecomposition of P K P with the leading eigenvalues inverted and no ridge.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -161,4 +162,4 @@ def _effective_rank(gram: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b"]:
 
 def _rounding(z: Float[Tensor, "*b n d"]) -> float:
     """A level of the mean diagonal at which rounding of the Gram matrix takes over."""
-    return 4.0 * z.shape[-2] * torch.finfo(z.dtype).eps
+    return 8.0 * math.sqrt(z.shape[-2]) * torch.finfo(z.dtype).eps

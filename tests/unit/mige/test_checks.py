@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from mige.checks import check_count, check_counts, check_fraction, check_positive, check_rows
+from mige.checks import (
+    check_count,
+    check_counts,
+    check_flag,
+    check_fraction,
+    check_positive,
+    check_rows,
+    check_samples,
+)
 from mige.errors import InvalidInputError
 
 
@@ -51,3 +59,17 @@ def test_rows_are_a_matrix_that_is_not_empty(shape):
 def test_rows_are_floating_point():
     with pytest.raises(InvalidInputError, match=r"dtype torch\.int64"):
         check_rows("samples", torch.zeros(2, 2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "yes"])
+def test_a_flag_is_true_or_false_and_nothing_like_it(value):
+    assert check_flag("residual", False) is False
+    with pytest.raises(InvalidInputError, match=r"residual=.*: give True or False"):
+        check_flag("residual", value)
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 2), (4, 0, 2), (4, 3, 0)])
+def test_samples_may_have_leading_dimensions_but_nothing_empty(shape):
+    assert check_samples("x", torch.zeros(2, 3, 4)).shape == (2, 3, 4)
+    with pytest.raises(InvalidInputError, match=r"x has shape \("):
+        check_samples("x", torch.zeros(shape))
