@@ -212,7 +212,7 @@ def density_bounds(seed: int) -> list[Comparison]:
     value, loss, _ = compare("l1out", l1out, lambda: L1Out(Conditional(l1out.conditional)), seed)
     note = (
         "theirs sums over z for a fixed x and divides by n, where the paper sums over x for a "
-        f"fixed z and divides by n − 1 (ours: {float(value.ours.detach()):.4f}): ours made the same way"
+        f"fixed z and divides by n − 1 (ours: {shown(value.ours)}): ours made the same way"
     )
     return [*found, value._replace(ours=over_z.mean(), note=note), loss]
 
