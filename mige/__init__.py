@@ -1,7 +1,7 @@
 """Mutual information gradient estimation: scores from samples, and what they train.
 
-A pure library on torch: no clock, no environment, no logging set-up; files only in
-`mige.encoders.io`. `import mige` does not import torchvision.
+A pure library on torch: no environment, no logging set-up; files only in `mige.encoders.io`.
+`import mige` imports neither torchvision nor matplotlib.
 """
 
 from mige.bank import SampleBank
