@@ -148,14 +148,13 @@ class GaussianResidualEstimatorSpec(Spec):
     kernel: KernelSpec = _RBF
     bandwidth: WhiteBandwidthSpec = MeanBandwidthSpec(kind="mean", scale=1.5)
     ridge: float = Field(
-        default=0.01,
+        default=1.0,
         gt=0,
         le=10,
-        description="Ridge of the residual where a score stands alone (the conditional route), "
-        "× the mean diagonal.",
+        description="Ridge of the residual, × the mean diagonal, for the joint route.",
     )
-    information_ridge: float = Field(
-        default=1.0, gt=0, le=10, description="The same for information gradients (joint route)."
+    entropy_ridge: float = Field(
+        default=0.01, gt=0, le=10, description="The same for the conditional route's H(z)."
     )
     residual: bool = Field(default=True, description="False: the Gaussian score alone.")
     landmarks: int | None = Field(

@@ -89,4 +89,5 @@ def conditional_mutual_information_surrogate(
         ) from error
     if not bool((std > 0).all()):
         raise InvalidInputError("std holds values that are not above 0: use softplus or exp")
-    return entropy_surrogate(z, estimator.score(z.detach())) - std.log().sum(-1).mean()
+    score = estimator.entropy_score(z.detach()).score
+    return entropy_surrogate(z, score) - std.log().sum(-1).mean()

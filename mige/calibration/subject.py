@@ -82,8 +82,8 @@ class ScoreSubject:
         return self.estimator.information_gradient(x, z).z
 
     def score(self, samples: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """The estimated score."""
-        return self.estimator.score(samples)
+        """The score, estimated for averages over the samples."""
+        return self.estimator.entropy_score(samples).score
 
     def minimum_samples(self, dim: int) -> int:
         """The estimator's own."""

@@ -182,7 +182,7 @@ class MigeInfomax(Objective):
         width = batch.shape[1] - self.embedding_dim
         estimated: Mapping[str, Tensor]
         if self.projection is None:
-            score, estimated = self.estimator.estimate(rows, check=check)
+            score, estimated = self.estimator.entropy_score(rows, check=check)
             gradient, target = -score[: len(batch)], 1.0
         else:
             whole = information_gradient(

@@ -88,6 +88,25 @@ class ScoreEstimator(ABC):
                 check_finite("the score", estimate.score)
             return estimate
 
+    def entropy_score(self, samples: Tensor, *, check: bool = True) -> ScoreEstimate:
+        """The score at the samples, estimated for averages over them.
+
+        That is what an entropy's gradient is: −E[(∂z/∂ψ)ᵀ s(z)]. Averages forgive noise and not
+        bias, so an estimator may smooth less here than where a single score counts. Arguments,
+        diagnostics and errors as in `estimate`.
+        """
+        check_samples("samples", samples)
+        with torch.no_grad(), torch.autocast(samples.device.type, enabled=False):
+            samples = samples.to(working_dtype(samples))
+            if check:
+                check_finite("samples", samples)
+            live = LiveSamples.of(samples)
+            estimate = self._entropy_score(live.shift(samples))
+            score = live.blank(estimate.score)
+            if check:
+                check_finite("the score", score)
+            return ScoreEstimate(score, {**live.diagnostics(), **estimate.diagnostics})
+
     def information_gradient(
         self, x: Tensor, z: Tensor, *, wrt_x: bool = False, check: bool = True
     ) -> InformationGradient:
@@ -135,6 +154,10 @@ class ScoreEstimator(ABC):
         self, samples: Float[Tensor, "*b m d"], queries: Float[Tensor, "*b n d"] | None
     ) -> ScoreEstimate:
         """Estimate from clean samples; see the class docstring."""
+
+    def _entropy_score(self, samples: Float[Tensor, "*b m d"]) -> ScoreEstimate:
+        """As `_estimate` without queries; for estimators that have something better."""
+        return self._estimate(samples, None)
 
     def _information_gradient(
         self, x: Float[Tensor, "*b n dx"], z: Float[Tensor, "*b n dz"], *, wrt_x: bool

@@ -196,6 +196,23 @@ class TestScoreEstimator:
         alone = estimator.information_gradient(x, x @ normal(2, 3) + z)
         assert alone.x is None
 
+    def test_an_entropy_score_is_a_score_at_the_samples(self, name):
+        x = (
+            normal(256, 3)
+            @ torch.tensor([[1.0, 0.5, 0.0], [0.0, 2.0, 0.0], [0.0, 0.3, 0.1]]).double()
+        )
+        x = torch.cat([x, torch.ones(256, 1)], dim=1)
+        estimate = make_score_estimator(name).entropy_score(x)
+        assert not estimate.score.requires_grad
+        assert torch.equal(estimate.score[:, 3], torch.zeros(256).double())
+        assert estimate.diagnostics["num_constant"] == 1.0
+        scaled = make_score_estimator(name).entropy_score(1e3 * x).score
+        torch.testing.assert_close(1e3 * scaled, estimate.score, rtol=1e-5, atol=1e-6)
+        x[5, 1] = torch.nan
+        with pytest.raises(NumericalError, match=r"samples .* \(5, 1\)"):
+            make_score_estimator(name).entropy_score(x)
+        assert torch.isnan(make_score_estimator(name).entropy_score(x, check=False).score).all()
+
     def test_no_information_flows_along_a_constant_feature(self, name):
         x, z = normal(64, 2), torch.cat([normal(64, 2), torch.ones(64, 1)], dim=1)
         gradient = make_score_estimator(name).information_gradient(x, z)

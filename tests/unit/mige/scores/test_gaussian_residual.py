@@ -77,6 +77,14 @@ def test_the_spectral_form_inverts_the_leading_eigenvalues_of_the_projected_gram
     torch.testing.assert_close(score, whitening.pull_back(residual - z), rtol=1e-8, atol=1e-8)
 
 
+def test_an_entropy_score_has_a_ridge_of_its_own():
+    x = ring(60)
+    estimator = GaussianResidualEstimator(ridge=0.5, entropy_ridge=0.02)
+    torch.testing.assert_close(estimator.score(x), GaussianResidualEstimator(ridge=0.5).score(x))
+    weak = GaussianResidualEstimator(ridge=0.02).score(x)
+    torch.testing.assert_close(estimator.entropy_score(x).score, weak)
+
+
 def test_margins_are_transported_for_information_but_not_for_a_score():
     x = torch.randn(256, 2, dtype=torch.float64)
     z = 0.6 * x + 0.8 * torch.randn(256, 2, dtype=torch.float64)
@@ -95,9 +103,7 @@ def test_margins_are_transported_for_information_but_not_for_a_score():
 def test_an_information_gradient_is_two_scores_whether_or_not_they_share_a_whitening(n):
     # From two samples per joint dimension on the marginal's whitening is part of the joint's.
     x, z = torch.randn(2, n, 6, dtype=torch.float64)
-    estimator = GaussianResidualEstimator(
-        transport=False, shear=False, ridge=0.1, information_ridge=0.1
-    )
+    estimator = GaussianResidualEstimator(transport=False, shear=False, ridge=0.1)
     joint = estimator.score(torch.cat([z, x], dim=1))
     gradient = estimator.information_gradient(x, z, wrt_x=True)
     torch.testing.assert_close(gradient.z, joint[:, :6] - estimator.score(z))
@@ -216,6 +222,7 @@ def test_collinear_features_share_the_score_and_report_the_jitter():
         ({"kernel": "cosine"}, "kernel='cosine'"),
         ({"bandwidth": "silverman"}, "bandwidth='silverman'"),
         ({"bandwidth_scale": -1.0}, "bandwidth_scale=-1.0"),
+        ({"entropy_ridge": 0.0}, "entropy_ridge=0.0"),
         ({"explained": 1.5}, "explained=1.5"),
         ({"landmarks": 0}, "landmarks=0"),
     ],
