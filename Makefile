@@ -8,7 +8,9 @@ export UV_PYTHON_DOWNLOADS := never
 CLEAN_ENV := env -u MIGE_API_URL -u MIGE_API_KEY -u MIGE_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test test-fast check format lock clean
+OUTPUT := .benchmarks
+PUBLISHED :=
+.PHONY: help setup serve demo test test-fast check benchmarks format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null || grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST)
@@ -40,6 +42,12 @@ check: $(STAMP) ## Lint, format, spelling, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+benchmarks: $(STAMP) ## Measure the estimators (hours): make benchmarks PUBLISHED=mige-repository/toy/results [ARGS=--quick]
+	@test -n "$(PUBLISHED)" || { echo "PUBLISHED is not set: name the folder with mige_8.npz, mine_8.npz, ... of the MIGE repository (toy/results)"; exit 2; }
+	$(BIN)/python tests/benchmarks/authors_toy.py $(PUBLISHED) $(OUTPUT)/toy $(ARGS)
+	$(BIN)/python tests/benchmarks/score_cost.py $(OUTPUT)/cost $(ARGS)
+	$(BIN)/python tests/benchmarks/calibration_suite.py $(OUTPUT)/suite $(ARGS)
+
 format: $(STAMP) ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -49,4 +57,4 @@ lock: $(STAMP) ## Resolve the dependencies anew for every platform and Python
 	  --no-header --no-annotate --upgrade pyproject.toml -o requirements.lock
 
 clean: ## Remove what the targets above have made
-	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .demo .benchmarks .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
