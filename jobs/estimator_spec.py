@@ -158,7 +158,7 @@ class GaussianResidualEstimatorSpec(Spec):
     )
     residual: bool = Field(default=True, description="False: the Gaussian score alone.")
     landmarks: int | None = Field(
-        default=512,
+        default=256,
         ge=1,
         le=65_536,
         description="Landmarks of the Nyström form, taken above 4 × as many rows; null: never.",

@@ -81,7 +81,9 @@ class GaussianResidualEstimator(ScoreEstimator):
             √(2d)).
         bandwidth_scale: multiplies what the rule gives.
         landmarks: where there are more than 4 × this many samples, the residual takes the Nyström
-            form with this many evenly spaced rows as landmarks; None: never.
+            form with this many evenly spaced rows as landmarks; None: never. At n = 2048 256 of
+            them take a tenth of the time (CPU) and cost a tenth of the accuracy where the residual
+            matters (spirals: 57 for 52 % at d = 8), nothing elsewhere.
         transport: map the margins of x and z before an information gradient. It assumes that
             margins are smooth; columns that look normal, and columns with atoms, stay as they are.
         shear: take significant non-linear regressions of z on x out of z before an information
@@ -106,7 +108,7 @@ class GaussianResidualEstimator(ScoreEstimator):
         kernel_options: Mapping[str, float] = MappingProxyType({}),
         bandwidth: str | float = "mean",
         bandwidth_scale: float = 1.5,
-        landmarks: int | None = 512,
+        landmarks: int | None = 256,
         transport: bool = True,
         shear: bool = True,
     ) -> None:
