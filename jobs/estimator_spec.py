@@ -5,9 +5,9 @@ Every default equals the library's, which were chosen on measurements (see `mige
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from jobs.spec_base import Spec
 
@@ -204,18 +204,12 @@ class TikhonovEstimatorSpec(Spec):
         default=100, description="Of conjugate gradients, which curl-free kernels take."
     )
     landmarks: int | None = Field(
-        default=None, ge=1, le=65_536, description="Of the Nyström form; null: every row."
+        default=None,
+        ge=1,
+        le=65_536,
+        description="Of the Nyström form, with scalar kernels only; null: every row.",
     )
     stein_correction: SteinCorrection = False
-
-    @model_validator(mode="after")
-    def _landmarks_fit_the_kernel(self) -> Self:
-        if self.landmarks is not None and self.kernel.kind.startswith("curl_free"):
-            raise ValueError(
-                f"landmarks={self.landmarks} with kernel {self.kernel.kind!r}: landmarks need one "
-                "of the scalar kernels; leave landmarks null or take 'rbf'"
-            )
-        return self
 
 
 class LandweberEstimatorSpec(Spec):

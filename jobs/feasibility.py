@@ -22,6 +22,7 @@ from types import MappingProxyType
 
 from jobs.data_sources import DataDescription
 from jobs.errors import SpecInvalidError
+from jobs.estimator_spec import TikhonovEstimatorSpec
 from jobs.spec import (
     DimConvEncoderSpec,
     JobSpec,
@@ -168,8 +169,23 @@ def _check_objective(spec: JobSpec, description: DataDescription) -> None:
             "On the unit sphere an embedding of one number is 1 or -1 whatever the image.",
             "Raise out_dim to 2 or more, or set objective.normalize to 'none'.",
         )
+    _check_landmarks(spec)
     _check_bank(spec, description)
     _check_kernel_samples(spec)
+
+
+def _check_landmarks(spec: JobSpec) -> None:
+    estimator = spec.objective.estimator
+    if not isinstance(estimator, TikhonovEstimatorSpec) or estimator.landmarks is None:
+        return
+    if estimator.kernel.kind.startswith("curl_free"):
+        raise SpecInvalidError(
+            "/objective/estimator/landmarks",
+            "infeasible_config",
+            f"The kernel {estimator.kernel.kind!r} has no Nyström form: landmarks would not be "
+            "used.",
+            "Leave landmarks out, or use a scalar kernel such as 'rbf'.",
+        )
 
 
 def _check_bank(spec: JobSpec, description: DataDescription) -> None:
@@ -212,7 +228,7 @@ def _check_kernel_samples(spec: JobSpec) -> None:
     remedy = f"Raise training.batch_size to {batch} or more"
     if local:
         remedy += ", or set objective.gather to 'all'"
-    else:
+    elif spec.objective.gather == "all" and spec.training.batch_size >= MIN_SAMPLES_ANY:
         remedy += f", or objective.bank_size to {needed - spec.training.batch_size} or more"
     if spec.objective.estimator.kind == "gaussian_residual":
         remedy += ", lower encoder.out_dim or objective.projection_dim, or use the estimator "

@@ -32,7 +32,10 @@ _LINES = 10  # printed on the way, where there is no terminal for a bar
 
 def calibrate(
     estimator: Annotated[
-        str, typer.Option("--estimator", "-e", help="A score estimator, or a bound.")
+        str,
+        typer.Option(
+            "--estimator", "-e", help="A score estimator, or a bound. A wrong name lists all."
+        ),
     ] = "gaussian_residual",
     option: Annotated[
         list[str] | None,
@@ -43,15 +46,20 @@ def calibrate(
     samples: Annotated[int, typer.Option("--samples", "-n", min=2, help="Rows of a batch.")] = 256,
     dim: Annotated[int, typer.Option("--dim", "-d", min=1, help="Width of z, and of x.")] = 32,
     dim_x: Annotated[
-        int | None, typer.Option(min=1, help="Width of x, if it is wider than z.", show_default="")
+        int | None,
+        typer.Option(min=1, help="Width of x, if it is wider than z.", show_default=False),
     ] = None,
     problem: Annotated[
         list[str] | None,
-        typer.Option(help="Only this problem. May be repeated."),
+        typer.Option(
+            metavar="NAME", help="Only this problem. May be repeated. A wrong name lists all."
+        ),
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="Estimates per problem: 10, or 3 with --quick.", show_default=""),
+        typer.Option(
+            min=1, help="Estimates per problem: 10, or 3 with --quick.", show_default=False
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Five of the problems, three seeds: seconds.")
@@ -65,14 +73,14 @@ def calibrate(
 ) -> None:
     """Measure an estimator of MI gradients where the truth is known; no service is needed.
 
-    The card tells, for your batch size and width, how large bias and spread are, whether the
-    estimate is shrunk (slope below 1), how well a whole parameter gradient points the right way
-    (cosine), and what a call costs.
+    The card tells, for your batch size and width, how large bias and spread
+    are, whether the estimate is shrunk (slope below 1), how well it points the
+    right way (cosine), and what a call costs.
 
     Examples:
       mige calibrate --samples 256 --dim 32 --quick
 
-      mige calibrate -e spectral --option explained=0.95 -n 128 -d 64 --output card
+      mige calibrate -e spectral --option explained=0.95 -n 128 -d 64 -o card
     """
     options = parse_options(option or [])
     if output is not None:
@@ -158,6 +166,11 @@ def _measure(
         raise fail(str(exc), EXIT_REJECTED) from None
     except MigeError as exc:
         raise fail(str(exc)) from None
+    except RuntimeError as exc:
+        # How torch says so differs by device: a class on CUDA, only a message on the CPU.
+        if "memory" not in str(exc):
+            raise
+        raise fail(f"samples={n}, dim={d}: they do not fit into memory; take fewer") from None
 
 
 def _device(name: str) -> Any:  # noqa: ANN401  (a torch.device; torch is not imported at the top)
@@ -167,7 +180,7 @@ def _device(name: str) -> Any:  # noqa: ANN401  (a torch.device; torch is not im
 
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # `meta` makes tensors too, and holds no numbers
     except (RuntimeError, AssertionError) as exc:  # torch's ways to say there is none
         reason = str(exc).splitlines()[0]
         raise InvalidInputError(f"device={name!r} cannot be used ({reason}): give cpu") from None

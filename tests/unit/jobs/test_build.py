@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 import mige
 from jobs.build import build, build_encoder, build_estimator
@@ -117,11 +116,6 @@ def test_the_options_of_kernels_and_bandwidths_arrive():
 def test_a_stein_correction_arrives():
     built = built_estimator(kind="spectral", stein_correction=True)
     assert isinstance(built, SteinCorrectedEstimator)
-
-
-def test_landmarks_of_a_curl_free_kernel_are_refused():
-    with pytest.raises(ValidationError, match="landmarks need one of the scalar kernels"):
-        built_estimator(kind="tikhonov", kernel={"kind": "curl_free_rbf"}, landmarks=8)
 
 
 def test_the_options_of_the_convolutional_encoder_arrive():

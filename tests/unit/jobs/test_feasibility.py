@@ -35,6 +35,7 @@ def spec(**parts: dict) -> JobSpec:
 
 
 RESIDUAL = {"kind": "gaussian_residual"}
+CURL_FREE = {"kind": "tikhonov", "kernel": {"kind": "curl_free_rbf"}}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,8 @@ RESIDUAL = {"kind": "gaussian_residual"}
             DIGITS,
         ),
         ({"objective": {"bank_size": 1233}, "training": {"batch_size": 64}}, DIGITS),
+        ({"objective": {"estimator": CURL_FREE}}, DIGITS),
+        ({"objective": {"estimator": {"kind": "tikhonov", "landmarks": 64}}}, DIGITS),
         ({"resources": {"num_workers": 4}}, DIGITS),
         ({"objective": {"route": "conditional", "noise_std": 0.1}}, DIGITS),
         ({"encoder": {"kind": "dim_conv"}}, CIFAR),
@@ -143,6 +146,13 @@ def test_a_spec_that_can_run_is_not_refused(parts, description):
             "Lower objective.bank_size",
         ),
         (
+            {"objective": {"estimator": CURL_FREE | {"landmarks": 64}}},
+            DIGITS,
+            "/objective/estimator/landmarks",
+            "infeasible_config",
+            "Leave landmarks out",
+        ),
+        (
             {"objective": {"route": "conditional"}},
             DIGITS,
             "/objective/noise_std",
@@ -201,6 +211,19 @@ def test_a_spec_that_cannot_run_is_refused_with_a_remedy(parts, description, poi
         check_feasible(spec(**parts), description)
     assert (refused.value.pointer, refused.value.code) == (pointer, code)
     assert remedy in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"training": {"batch_size": 7}},
+        {"objective": {"estimator": RESIDUAL, "gather": "local"}, "training": {"batch_size": 16}},
+    ],
+)
+def test_a_bank_is_not_advised_where_it_would_be_refused(parts):
+    with pytest.raises(SpecInvalidError) as refused:
+        check_feasible(spec(**parts), DIGITS)
+    assert "bank_size" not in refused.value.remedy
 
 
 @pytest.mark.parametrize(

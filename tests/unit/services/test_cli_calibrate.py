@@ -79,6 +79,7 @@ def test_too_few_samples_for_the_estimator_are_told(run):
         (("--estimator", "nwj", "--problem", "network"), "can be tried on none of them"),
         (("--estimator", "ksg"), "gives a value and no gradient"),
         (("--device", "tpu9"), "device='tpu9' cannot be used"),
+        (("--device", "meta"), "device='meta' cannot be used"),
         (("--dim", "4", "--dim-x", "3"), "dim_x=3: give at least the width d=4"),
         (("--samples", "1"), "--samples"),
         (("--dim", "0"), "--dim"),
@@ -109,6 +110,24 @@ def test_a_numerical_failure_ends_with_one(run, monkeypatch):
     result = run(*FAST)
     assert result.exit_code == 1
     assert "the score holds 1 of 24" in result.stderr
+
+
+def test_too_little_memory_is_told_and_other_defects_are_not_hidden(run, monkeypatch):
+    def failing(*_arguments, **_options):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("mige.calibration.calibrate", failing)
+    said = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 14400000000 bytes."
+    result = run(*FAST)
+    assert result.exit_code == 1
+    assert "samples=12, dim=2: they do not fit into memory" in result.stderr
+    said = "shapes cannot be multiplied"
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        run(*FAST)
+
+
+def test_the_help_shows_no_default_where_there_is_none(run):
+    assert "()" not in run("--help").stdout
 
 
 @pytest.mark.parametrize(
