@@ -5,7 +5,7 @@ time from outside: options of estimators, numbers of a configuration, tensors of
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NoReturn
 
 from torch import Tensor
@@ -58,9 +58,16 @@ def check_counts(name: str, values: object) -> tuple[int, ...]:
     return tuple(check_count(f"{name}[{i}]", value) for i, value in enumerate(values))
 
 
-def check_choice(name: str, value: str, allowed: Collection[str]) -> str:
+def check_options(name: str, value: object) -> dict[str, object]:
+    """Return `value` as a new dict if it maps names of options to their values."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InvalidInputError(f"{name}={value!r}: give a mapping of option names to values")
+    return dict(value)
+
+
+def check_choice(name: str, value: object, allowed: Collection[str]) -> str:
     """Return `value` if it is one of `allowed`."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         _refuse_choice(name, value, allowed)
     return value
 
@@ -89,6 +96,6 @@ def _check_floating(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _refuse_choice(name: str, value: str, allowed: Collection[str]) -> NoReturn:
+def _refuse_choice(name: str, value: object, allowed: Collection[str]) -> NoReturn:
     options = ", ".join(repr(option) for option in sorted(allowed))
     raise InvalidInputError(f"{name}={value!r} is unknown: choose one of {options}")

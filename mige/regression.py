@@ -92,14 +92,15 @@ def shear(z: Float[Tensor, "*b n dz"], x: Float[Tensor, "*b n dx"], *, gate: flo
     check_positive("gate", gate)
     n, dz = z.shape[-2:]
     available = _LARGEST_SHARE * n - x.shape[-1] - dz
-    linear = _orthonormal(_with_ones(x - x.mean(-2, keepdim=True)))
+    x = _standardise(x)
+    linear = _orthonormal(_with_ones(x))
     known, residual, removed = linear, _project_out(z, linear), torch.zeros_like(z)
-    used = torch.zeros_like(z[..., 0, 0])
+    num_linear, used = (linear != 0).any(-2).sum(-1), torch.zeros_like(z[..., 0, 0])
     excesses: list[Tensor] = []
     for features in _feature_groups(x, linear, available):
         basis = _new_directions(features, known)
         width = (basis != 0).any(-2).sum(-1)
-        excess = _excess(basis, residual, 1.0 - (linear.shape[-1] + used) / n)
+        excess = _excess(basis, residual, 1.0 - (num_linear + used) / n)
         take = (excess > gate) & (used + width <= available)
         basis = torch.where(take[..., None, None], basis, 0.0)
         part = basis @ (basis.mT @ residual)
@@ -113,14 +114,13 @@ def shear(z: Float[Tensor, "*b n dz"], x: Float[Tensor, "*b n dx"], *, gate: flo
 def _feature_groups(
     x: Float[Tensor, "*b n dx"], linear: Float[Tensor, "*b n e"], available: float
 ) -> list[Float[Tensor, "*b n p"]]:
-    """The groups of features of x that the number of samples has room for."""
+    """The groups of features of standardised x that the number of samples has room for."""
     width = x.shape[-1]
     if width > available:
         return []
-    u = _standardise(x)
-    groups = []
+    groups: list[Tensor] = []
     for even, odd in zip(_EVEN, _ODD, strict=True):
-        groups += [torch.cos(even * u), torch.sin(odd * u)]
+        groups += [torch.cos(even * x), torch.sin(odd * x)]
     if width * (width + 1) // 2 <= min(available, _WIDEST_PRODUCTS):
         white = math.sqrt(x.shape[-2]) * linear[..., 1:]
         white = white.clamp(-_CLAMP, _CLAMP)
@@ -179,8 +179,10 @@ def _project_out(
 
 def _standardise(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
     """Centred columns over their root mean square; zero where a column is constant."""
-    x = x - x.mean(-2, keepdim=True)
-    largest = x.abs().amax(-2, keepdim=True)
-    x = x / torch.where(largest > 0, largest, 1.0)
+    constant = x.amax(-2, keepdim=True) == x.amin(-2, keepdim=True)
+    # The mean of equal values may differ from them by rounding: a constant is no such noise.
+    x = torch.where(constant, 0.0, x - x.mean(-2, keepdim=True))
+    largest = x.abs().amax(-2, keepdim=True)  # first: squares could overflow or vanish
+    x = x / torch.where(constant, 1.0, largest)
     spread = x.square().mean(-2, keepdim=True).sqrt()
-    return x / torch.where(spread > 0, spread, 1.0)
+    return x / torch.where(constant, 1.0, spread)

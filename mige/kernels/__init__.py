@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from mige.checks import check_options
+from mige.errors import InvalidInputError
 from mige.kernels.bandwidth import (
     BANDWIDTH_RULES,
     Bandwidth,
@@ -18,6 +20,7 @@ from mige.kernels.matern import Matern32Kernel, Matern52Kernel
 from mige.kernels.operators import CurlFreeOperator, DiagonalOperator, KernelOperator
 from mige.kernels.rational_quadratic import RationalQuadraticKernel
 from mige.kernels.rbf import RBFKernel
+from mige.registry import build_from_registry
 
 KERNELS: Mapping[str, Callable[..., Kernel]] = MappingProxyType(
     {
@@ -39,6 +42,27 @@ CURL_FREE_KERNELS: Mapping[str, Callable[..., SmoothRadialKernel]] = MappingProx
 )
 """The scalar kernels k of the vector-valued −σ² ∇∇ᵀ k, which `CurlFreeOperator` applies."""
 
+
+def check_kernel(
+    kernel: str,
+    options: Mapping[str, float],
+    *,
+    kernels: Mapping[str, Callable[..., object]] = KERNELS,
+) -> dict[str, float]:
+    """Return a copy of `options` if `kernel` takes them besides a bandwidth, which rules choose.
+
+    Raises:
+        InvalidInputError: the kernel, an option or its value is not acceptable.
+    """
+    own = check_options("kernel_options", options)
+    if "bandwidth" in own:
+        raise InvalidInputError(
+            f"kernel_options={own!r}: a bandwidth is an option of the estimator, give it there"
+        )
+    build_from_registry(kernels, "kernel", kernel, {"bandwidth": 1.0, **own})
+    return dict(options)
+
+
 __all__ = [
     "BANDWIDTH_RULES",
     "CURL_FREE_KERNELS",
@@ -55,6 +79,7 @@ __all__ = [
     "RationalQuadraticKernel",
     "SmoothRadialKernel",
     "check_bandwidth",
+    "check_kernel",
     "choose_bandwidth",
     "mean_bandwidth",
     "median_bandwidth",

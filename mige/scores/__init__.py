@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from mige.checks import check_flag
 from mige.registry import build_from_registry
 from mige.scores.base import InformationGradient, ScoreEstimate, ScoreEstimator
 from mige.scores.corrected import SteinCorrectedEstimator
@@ -41,9 +42,9 @@ def make_score_estimator(
     Raises:
         InvalidInputError: the name, an option or a value is not acceptable.
     """
-    estimator = build_from_registry(
-        SCORE_ESTIMATORS, "score estimator", name or RECOMMENDED_ESTIMATOR, options
-    )
+    check_flag("stein_correction", stein_correction)
+    name = RECOMMENDED_ESTIMATOR if name is None else name
+    estimator = build_from_registry(SCORE_ESTIMATORS, "score estimator", name, options)
     return SteinCorrectedEstimator(estimator) if stein_correction else estimator
 
 

@@ -9,8 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mige.checks import check_count, check_flag, check_fraction, check_positive
-from mige.kernels import KERNELS, check_bandwidth, choose_bandwidth, squared_distances
-from mige.registry import build_from_registry
+from mige.kernels import (
+    KERNELS,
+    check_bandwidth,
+    check_kernel,
+    choose_bandwidth,
+    squared_distances,
+)
 from mige.regression import shear
 from mige.scores.base import (
     InformationGradient,
@@ -116,8 +121,7 @@ class GaussianResidualEstimator(ScoreEstimator):
         self.entropy_ridge = check_positive("entropy_ridge", entropy_ridge)
         self.explained = None if explained is None else check_fraction("explained", explained)
         self.residual = check_flag("residual", residual)
-        build_from_registry(KERNELS, "kernel", kernel, {"bandwidth": 1.0, **kernel_options})
-        self.kernel, self.kernel_options = kernel, dict(kernel_options)
+        self.kernel, self.kernel_options = kernel, check_kernel(kernel, kernel_options)
         self.bandwidth = check_bandwidth(bandwidth)
         self.bandwidth_scale = check_positive("bandwidth_scale", bandwidth_scale)
         self.transport = check_flag("transport", transport)

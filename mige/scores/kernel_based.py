@@ -21,11 +21,11 @@ from mige.kernels import (
     Kernel,
     KernelOperator,
     check_bandwidth,
+    check_kernel,
     choose_bandwidth,
     squared_distances,
 )
 from mige.linalg import cholesky_ridged
-from mige.registry import build_from_registry
 from mige.scores.base import ScoreEstimate, ScoreEstimator
 
 _TRIED_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # by the automatic rule, times `bandwidth_scale`
@@ -101,8 +101,7 @@ class KernelScoreEstimator(ScoreEstimator):
     bandwidth_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        options = {"bandwidth": 1.0, **self.kernel_options}
-        build_from_registry(self.kernels, "kernel", self.kernel, options)
+        check_kernel(self.kernel, self.kernel_options, kernels=self.kernels)
         check_bandwidth(self.bandwidth, rules=self.rules)
         check_positive("bandwidth_scale", self.bandwidth_scale)
 

@@ -2,10 +2,12 @@ import pytest
 import torch
 
 from mige.checks import (
+    check_choice,
     check_count,
     check_counts,
     check_flag,
     check_fraction,
+    check_options,
     check_positive,
     check_rows,
     check_samples,
@@ -73,3 +75,17 @@ def test_samples_may_have_leading_dimensions_but_nothing_empty(shape):
     assert check_samples("x", torch.zeros(2, 3, 4)).shape == (2, 3, 4)
     with pytest.raises(InvalidInputError, match=r"x has shape \("):
         check_samples("x", torch.zeros(shape))
+
+
+@pytest.mark.parametrize("value", ["cosine", ["rbf"], {}, None, 3])
+def test_a_choice_is_one_of_the_names_whatever_its_type(value):
+    assert check_choice("kernel", "rbf", {"rbf": 1}) == "rbf"
+    with pytest.raises(InvalidInputError, match=r"kernel=.* is unknown: choose one of 'rbf'"):
+        check_choice("kernel", value, {"rbf": 1})
+
+
+@pytest.mark.parametrize("value", [None, "alpha", ["alpha"], {1: 2.0}])
+def test_options_are_a_mapping_of_names(value):
+    assert check_options("kernel_options", {"alpha": 2.0}) == {"alpha": 2.0}
+    with pytest.raises(InvalidInputError, match=r"kernel_options=.*: give a mapping"):
+        check_options("kernel_options", value)

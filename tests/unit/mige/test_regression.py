@@ -149,6 +149,15 @@ def test_constant_duplicate_and_identical_columns_do_no_harm():
     assert not bool(shear(0.0 * z, x).values.any())
 
 
+@pytest.mark.parametrize("level", [3.3, 1e5 + 0.1])
+def test_a_constant_column_is_no_feature_whatever_its_mean_rounds_to(level):
+    x, constant = normals(200, 3), torch.full((200, 1), level, dtype=torch.float64)
+    z = squares(x) + 0.3 * normals(200, 3, seed=1)
+    alone, padded = shear(z, x), shear(z, torch.cat([x, constant], dim=1))
+    torch.testing.assert_close(padded.excess, alone.excess)
+    torch.testing.assert_close(padded.values, alone.values)
+
+
 def test_binary_x_is_linear_already():
     x = (normals(256, 5) > 0).double()
     z = x @ normals(5, 5, seed=3) + 0.3 * normals(256, 5, seed=1)

@@ -1,6 +1,9 @@
+import inspect
+
 import pytest
 import torch
 
+from mige.errors import InvalidInputError
 from mige.scores import SCORE_ESTIMATORS, SteinCorrectedEstimator, make_score_estimator
 from mige.scores.whitening import fit_whitening
 
@@ -82,6 +85,18 @@ def test_an_exact_estimate_is_left_alone():
     corrected = make_score_estimator("gaussian_residual", stein_correction=True).estimate(x)
     torch.testing.assert_close(corrected.score, plain, rtol=1e-8, atol=1e-8)
     assert corrected.diagnostics["correction_share"] < 1e-12
+
+
+@pytest.mark.parametrize("value", ["false", "", 0, None])
+def test_whether_to_correct_is_true_or_false(value):
+    unchecked = inspect.unwrap(make_score_estimator)  # as outside tests: no types are verified
+    with pytest.raises(InvalidInputError, match=f"stein_correction={value!r}: give True or False"):
+        unchecked("spectral", stein_correction=value)
+
+
+def test_only_none_stands_for_the_recommended_estimator():
+    with pytest.raises(InvalidInputError, match="score estimator='' is unknown"):
+        make_score_estimator("")
 
 
 @pytest.mark.parametrize("name", ["spectral", "stein"])

@@ -2,7 +2,12 @@ import pytest
 import torch
 
 from mige.errors import InvalidInputError
-from mige.scores import SpectralEstimator, SteinEstimator, TikhonovEstimator
+from mige.scores import (
+    GaussianResidualEstimator,
+    SpectralEstimator,
+    SteinEstimator,
+    TikhonovEstimator,
+)
 from mige.scores.kernel_based import linear_violation, standard_deviation
 
 
@@ -96,11 +101,13 @@ def test_float32_queries_are_as_accurate_as_float64_ones(estimator):
         ({"kernel": "cosine"}, "kernel='cosine' is unknown: choose one of .*'rbf'"),
         ({"kernel": "curl_free_rbf"}, "kernel='curl_free_rbf' is unknown"),
         ({"kernel": "rational_quadratic", "kernel_options": {"alpha": -1.0}}, r"alpha=-1\.0"),
-        ({"bandwidth": "silverman"}, "bandwidth='silverman' is unknown: give one of .*automatic"),
+        ({"kernel_options": {"bandwidth": 2.0}}, "kernel_options=.*an option of the estimator"),
+        ({"bandwidth": "silverman"}, "bandwidth='silverman' is unknown: give one of .*'mean'"),
         ({"bandwidth": -1.0}, r"bandwidth=-1\.0"),
         ({"bandwidth_scale": 0.0}, r"bandwidth_scale=0\.0"),
     ],
 )
-def test_options_out_of_range_are_refused(options, message):
+@pytest.mark.parametrize("estimator", [SteinEstimator, GaussianResidualEstimator])
+def test_options_out_of_range_are_refused(estimator, options, message):
     with pytest.raises(InvalidInputError, match=message):
-        SteinEstimator(**options)
+        estimator(**options)
