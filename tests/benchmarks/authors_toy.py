@@ -6,7 +6,7 @@ d correlated Gaussian pairs, z = ρ x + √(1 − ρ²) ε, n = 256: dI/dρ = d 
 
 PUBLISHED holds the curves of the MIGE repository (`toy/results`: mige_8.npz, mine_8.npz, ...), each
 with `rho` and `gradient`. OUTPUT gets toy.md, toy.json, toy.png, and rows.jsonl, from which an
-interrupted run goes on.
+interrupted run goes on. --quick: one width, one learning rate, 2 seeds and 4 ρ.
 
 Score estimators see 256 samples for each ρ. Bounds get two budgets: 200 Adam steps on 256 fresh
 samples each (the authors' protocol: 51,200 samples for each ρ; learning rate 1e-4, and the best of
@@ -17,11 +17,12 @@ Gaussian densities of club, l1out and doe hold the truth of this problem: no suc
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from tables import Row, RowStore, environment, markdown, progress
 from torch import Tensor
@@ -107,9 +108,9 @@ def _row(toy: Toy, gradient: list[float] | None, value: list[float] | None, seco
     return {"rho": toy.rhos.tolist(), "gradient": gradient, "value": value, "ms": milliseconds}
 
 
-def run_ours(store: RowStore, seeds: int, num_rhos: int) -> None:
+def run_ours(store: RowStore, dims: Sequence[int], seeds: int, num_rhos: int) -> None:
     """Every score estimator, and the floor that exact scores leave."""
-    for d in DIMS:
+    for d in dims:
         progress(f"d = {d}: score estimators")
         for seed in range(seeds):
             toy = Toy(d, num_rhos, seed)
@@ -129,13 +130,15 @@ def run_ours(store: RowStore, seeds: int, num_rhos: int) -> None:
                 )
 
 
-def run_baselines(store: RowStore, seeds: int, num_rhos: int) -> None:
+def run_baselines(
+    store: RowStore, dims: Sequence[int], rates: Sequence[float], seeds: int, num_rhos: int
+) -> None:
     """Every bound under every protocol."""
-    protocols = [(f"fresh, lr {rate:g}", rate, True) for rate in FRESH_RATES]
+    protocols = [(f"fresh, lr {rate:g}", rate, True) for rate in rates]
     protocols.insert(2, (f"same 256, lr {SAME_SAMPLES_RATE:g}", SAME_SAMPLES_RATE, False))
     for seed in range(seeds):
         for protocol, rate, fresh in protocols:
-            for d in DIMS:
+            for d in dims:
                 for name in BOUNDS:
                     progress(f"seed {seed}, {protocol}, d = {d}: {name}")
                     toy = Toy(d, num_rhos, seed)
@@ -148,10 +151,10 @@ def run_baselines(store: RowStore, seeds: int, num_rhos: int) -> None:
                     )
 
 
-def published_rows(folder: Path) -> list[Row]:
+def published_rows(folder: Path, dims: Sequence[int]) -> list[Row]:
     """The published curves in the shape of our own rows."""
     rows: list[Row] = []
-    for d in DIMS:
+    for d in dims:
         for name in PUBLISHED:
             with np.load(folder / f"{name}_{d}.npz") as curve:
                 for seed, line in enumerate(curve["gradient"]):
@@ -161,6 +164,16 @@ def published_rows(folder: Path) -> list[Row]:
                         | {"value": None, "ms": None}
                     )
     return rows
+
+
+def rows_of(store: RowStore, dims: Sequence[int], rhos: int, baseline_rhos: int) -> list[Row]:
+    """The rows of one grid: the file may hold those of a quick run too."""
+    return [
+        row
+        for row in store.rows
+        if row["d"] in dims
+        and row["num_rhos"] == (baseline_rhos if row["method"] in BOUNDS else rhos)
+    ]
 
 
 def errors_of(row: Row) -> dict[str, float]:
@@ -226,12 +239,24 @@ def _cell(value: tuple[float, float] | None, seeds: int) -> str:
     return f"{value[0]:.3f} ± {value[1]:.3f}" if seeds > 1 else f"{value[0]:.3f}"
 
 
+def colours_of(rows: list[Row]) -> dict[str, tuple[float, float, float]]:
+    """One colour a method, the same in every column; bounds and scores share no panel."""
+    palette = colormaps["tab20"].colors
+    colours = {}
+    for of_bounds in (False, True):
+        methods = dict.fromkeys(r["method"] for r in rows if (r["method"] in BOUNDS) == of_bounds)
+        colours |= dict(zip(sorted(methods), palette, strict=False))
+    return colours
+
+
 def draw(rows: list[Row], summaries: list[Row]) -> Figure:
     """Curves of dI/dρ, a column for each d: score estimators above, bounds at their best below."""
     best = {(s["d"], s["method"]): s["protocol"] for s in summaries if s["best_rate"]}
-    figure = Figure(figsize=(15, 9), layout="constrained")
-    axes = figure.subplots(2, len(DIMS), sharex=True)
-    for column, d in enumerate(DIMS):
+    dims = sorted({row["d"] for row in rows})
+    colours = colours_of(rows)
+    figure = Figure(figsize=(4.5 * len(dims) + 3, 9), layout="constrained")
+    axes = figure.subplots(2, len(dims), sharex=True, squeeze=False)
+    for column, d in enumerate(dims):
         grid = np.linspace(-0.8, 0.8, 200)
         for axis in axes[:, column]:
             axis.plot(grid, truth_of(grid, d), "k-", linewidth=2, label="truth")
@@ -243,12 +268,14 @@ def draw(rows: list[Row], summaries: list[Row]) -> Figure:
                 continue
             style = "--" if row["protocol"] == "as published" else "-"
             axis = axes[int(fitted), column]
-            axis.plot(row["rho"], row["gradient"], style, linewidth=1, label=row["method"])
+            label = row["method"]
+            axis.plot(row["rho"], row["gradient"], style, c=colours[label], lw=1, label=label)
         axes[0, column].set_title(f"d = {d}, one seed")
         axes[1, column].set_xlabel("ρ")
     for axis, what in zip(axes[:, 0], ("scores, 256 samples", "bounds, 51,200"), strict=True):
         axis.set_ylabel(f"dI/dρ ({what})")
-        axis.legend(fontsize=7)
+    for axis in axes[:, -1]:
+        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -260,23 +287,26 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="of the score estimators")
     parser.add_argument("--baseline-seeds", type=int, default=1, help="0: no bounds")
     parser.add_argument("--rhos", type=int, default=32, help="of the score estimators")
-    parser.add_argument("--baseline-rhos", type=int, default=16)
-    parser.add_argument("--quick", action="store_true", help="2 seeds and 4 ρ of everything")
+    parser.add_argument("--baseline-rhos", type=int, default=16, help="of the bounds")
+    parser.add_argument("--quick", action="store_true", help="d = 8, one rate, 2 seeds and 4 ρ")
     arguments = parser.parse_args()
+    dims, rates = DIMS, FRESH_RATES
     if arguments.quick:
+        dims, rates = DIMS[:1], FRESH_RATES[:1]
         arguments.seeds, arguments.rhos = 2, 4
         arguments.baseline_seeds, arguments.baseline_rhos = 1, 4
     torch.set_num_threads(1)
-    published = published_rows(arguments.published)
+    published = published_rows(arguments.published, dims)
     store = RowStore(arguments.output / "rows.jsonl", KEY)
-    run_ours(store, arguments.seeds, arguments.rhos)
-    run_baselines(store, arguments.baseline_seeds, arguments.baseline_rhos)
-    summaries = summarise([*published, *store.rows])
+    run_ours(store, dims, arguments.seeds, arguments.rhos)
+    run_baselines(store, dims, rates, arguments.baseline_seeds, arguments.baseline_rhos)
+    rows = [*published, *rows_of(store, dims, arguments.rhos, arguments.baseline_rhos)]
+    summaries = summarise(rows)
     text = table(summaries)
     (arguments.output / "toy.md").write_text(text)
     record = {"environment": environment(), "summaries": summaries}
     (arguments.output / "toy.json").write_text(json.dumps(record, indent=1))
-    draw([*published, *store.rows], summaries).savefig(arguments.output / "toy.png", dpi=120)
+    draw(rows, summaries).savefig(arguments.output / "toy.png", dpi=120)
     print(text)  # noqa: T201  the command's output
 
 

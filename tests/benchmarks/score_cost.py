@@ -164,10 +164,12 @@ def ratios(results: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def plot(results: dict[str, dict[str, dict[str, float]]], path: Path, width: int) -> None:
-    """Time against n at one width."""
-    import matplotlib.pyplot as plt
+    """Time and memory against n at one width."""
+    from matplotlib.figure import Figure
 
-    figure, axes = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    figure = Figure(figsize=(14, 5), layout="constrained")
+    axes = figure.subplots(1, 2)
+    sizes = sorted({int(cell.split(",")[0]) for cell in results})
     for name in methods():
         points = [
             (int(cell.split(",")[0]), row[name])
@@ -180,10 +182,11 @@ def plot(results: dict[str, dict[str, dict[str, float]]], path: Path, width: int
             )
     for axis, label in zip(axes, ("ms per call", "peak memory, MiB"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel="samples n", ylabel=label, title=f"d = {width}")
+        axis.set_xticks(sizes, list(map(str, sizes)))
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
+    axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def main() -> None:

@@ -21,8 +21,11 @@ class RowStore:
         self._path = path
         self._key = tuple(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.rows: list[Row] = [json.loads(line) for line in lines]
+        text = path.read_text() if path.exists() else ""
+        whole, _, cut_off = text.rpartition("\n")
+        if cut_off:  # by an interruption: measured again, on a line of its own
+            path.write_text(whole and whole + "\n")
+        self.rows: list[Row] = [json.loads(line) for line in whole.splitlines()]
         self._known = {self._key_of(row) for row in self.rows}
 
     def measure(self, key: Mapping[str, object], measure: Callable[[], Row]) -> None:
