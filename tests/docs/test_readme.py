@@ -10,6 +10,7 @@ import pytest
 
 from jobs import errors
 from jobs.spec import JobSpec
+from mige.calibration import calibrate, make_subject
 from services.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +46,15 @@ def test_the_job_in_the_client_example_is_a_valid_spec():
     calls = (n for n in ast.walk(ast.parse(example)) if isinstance(n, ast.Call))
     (submit,) = (c for c in calls if getattr(c.func, "attr", "") == "submit")
     JobSpec.model_validate_json(json.dumps(ast.literal_eval(submit.args[0])))
+
+
+def test_every_key_of_a_calibration_card_is_described():
+    subject = make_subject("gaussian_residual", {"residual": False})
+    card = calibrate(subject, n=8, d=1, problems=["gain"], seeds=1).to_dict()
+    described = set(re.findall(r"`(\w+)`", README[README.index("It is the card of") :]))
+    problem = card["problems"]["gain"]
+    keys = {*card, *card["estimator"], *card["cost"], *problem, *problem["curve"]}
+    assert {key for key in keys if not key.endswith("_std")} <= described
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
