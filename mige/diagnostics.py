@@ -60,11 +60,9 @@ def stein_residuals(
         target: −1 for a score; 0 for a gradient of information, which an affine map of z leaves
             unchanged.
     """
-    centred = samples - samples.mean(-2, keepdim=True)
-    spread = centred.square().mean(-2, keepdim=True).sqrt()
+    standard, spread = _standardise(samples)
     live = spread > 0
     unit_score = score * spread
-    standard = centred / torch.where(live, spread, torch.inf)
     moments = unit_score.mT @ standard / samples.shape[-2]
     moments = moments - target * torch.diag_embed(live.squeeze(-2).to(samples))
     num_live = live.sum((-2, -1)).clamp(min=1)
@@ -206,13 +204,21 @@ def gradient_agreement(
     gradients = []
     for half_x, half_z in zip(_halves("x", x), _halves("z", z), strict=True):
         gradient = estimator.information_gradient(half_x, half_z, check=check).z
-        centred = half_x.to(gradient) - half_x.to(gradient).mean(-2, keepdim=True)
-        spread = centred.square().mean(-2, keepdim=True).sqrt()
-        standard = centred / torch.where(spread > 0, spread, torch.inf)
-        gradients.append((gradient.mT @ standard).flatten(-2))
+        gradients.append((gradient.mT @ _standardise(half_x.to(gradient))[0]).flatten(-2))
     cosine = _cosine(*gradients)
     positive = cosine.clamp(min=0.0)
     return GradientAgreement(cosine, (2.0 * positive / (1.0 + positive)).sqrt())
+
+
+def _standardise(
+    samples: Float[Tensor, "*b n d"],
+) -> tuple[Float[Tensor, "*b n d"], Float[Tensor, "*b 1 d"]]:
+    """Centred columns over their root mean square, and that; zeros for a constant column."""
+    constant = samples.amax(-2, keepdim=True) == samples.amin(-2, keepdim=True)
+    # The mean of equal values may differ from them by rounding.
+    centred = torch.where(constant, 0.0, samples - samples.mean(-2, keepdim=True))
+    spread = centred.square().mean(-2, keepdim=True).sqrt()
+    return centred / torch.where(constant, 1.0, spread), spread
 
 
 def _covariance(samples: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b d d"]:

@@ -61,7 +61,9 @@ def match_moments(
         num_current: how many samples are current; at least one, and at least one is past.
         num_fixed: how many leading features never drift, such as projected images.
     """
-    fixed, moving = rows[:, :num_fixed], rows[:, num_fixed:]
+    # From the first row on, so that constant features are exactly 0 and not rounding noise.
+    origin = rows[:1]
+    fixed, moving = (rows - origin).tensor_split((num_fixed,), dim=1)
     line = _Line.over(ages.to(rows))
     before = _compare(moving, num_current)
     moving, directions = _straighten(moving, line)
@@ -76,7 +78,8 @@ def match_moments(
         dependence_shift,
         _rms(torch.cat([after.mean_ratio, after.scale_ratio])),
     )
-    matched = torch.cat([fixed, moving], dim=1)[num_current:]
+    past = moving[num_current:] + origin[:, num_fixed:]
+    matched = torch.cat([rows[num_current:, :num_fixed], past], dim=1)
     return MatchedRows(
         torch.cat([rows[:num_current], matched]), dict(zip(DIAGNOSTICS, shifts, strict=True))
     )
@@ -217,7 +220,7 @@ def _straighten_dependence(
     leverage = (design * torch.cholesky_solve(design.mT, factor).mT).sum(1, keepdim=True) / count
     lost = 2.0 * leverage.sum() / count  # share of the residuals' squares that the fit absorbed
     noise = (leverage * (target - fitted).square()).sum(0) / (1.0 - lost)
-    squared = torch.where(noise > 0, fitted.square().sum(0) / noise, 0.0).mean()
+    squared = _mean_of_varying(torch.where(noise > 0, fitted.square().sum(0) / noise, 0.0))
     kept = _kept(squared, directions * leverage.sum())
     return moving - kept * line.ages * (x @ coefficients), squared.sqrt()
 
@@ -252,10 +255,12 @@ def _shrunk(
 ) -> Float[Tensor, " d"]:
     """Values moved towards 0; given the error of their mean, the mean and the rest separately."""
     if common_error is None:
-        return values * _kept(_ratio(values, errors).square().mean(), directions)
-    common = values.mean()
-    kept = common * _kept(_ratio(common, common_error).square(), torch.ones_like(common))
-    return kept + _shrunk(values - common, errors, directions)
+        return values * _kept(_mean_of_varying(_ratio(values, errors).square()), directions)
+    # Constant features count in `values.mean()` as they do in its error, and nowhere else.
+    kept = _kept(_ratio(values.mean(), common_error).square(), torch.ones_like(common_error))
+    varies = errors > 0
+    common = torch.where(varies, values.sum() / varies.sum().clamp(min=1), 0.0)
+    return kept * common + _shrunk(values - common, errors, directions)
 
 
 def _kept(squared: Float[Tensor, ""], directions: Float[Tensor, ""]) -> Float[Tensor, ""]:
@@ -269,4 +274,10 @@ def _ratio(values: Float[Tensor, "..."], errors: Float[Tensor, "..."]) -> Float[
 
 
 def _rms(values: Float[Tensor, " d"]) -> Float[Tensor, ""]:
-    return values.square().mean().sqrt()
+    return _mean_of_varying(values.square()).sqrt()
+
+
+def _mean_of_varying(values: Float[Tensor, " d"]) -> Float[Tensor, ""]:
+    """The mean over features that vary: what says nothing is 0."""
+    mean: Tensor = values.sum() / (values != 0).sum().clamp(min=1)
+    return mean

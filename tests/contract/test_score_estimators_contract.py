@@ -1,9 +1,11 @@
 """What every score estimator promises, whatever its method."""
 
 import pickle
+import traceback
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mige.errors import InvalidInputError, NumericalError
 from mige.scores import SCORE_ESTIMATORS, ScoreEstimator, make_score_estimator
@@ -17,6 +19,18 @@ def normal(n, d, dtype=torch.float64):
 
 def relative_error(estimate, truth):
     return float((estimate.double() - truth.double()).norm() / truth.double().norm())
+
+
+def bent_pairs():
+    """Skewed margins and a dependence with a non-linear part."""
+    x = normal(100, 3)
+    return x, torch.exp(0.5 * (x.square() - 1.0) + 0.7 * normal(100, 3))
+
+
+def integer_pairs():
+    """Atoms, ties and duplicate rows."""
+    x = torch.randint(0, 4, (100, 3)).double()
+    return x, x + torch.randint(0, 3, (100, 3)).double()
 
 
 class TestScoreEstimator:
@@ -195,6 +209,67 @@ class TestScoreEstimator:
         assert {"joint_num_constant", "num_constant"} <= gradient.diagnostics.keys()
         alone = estimator.information_gradient(x, x @ normal(2, 3) + z)
         assert alone.x is None
+
+    def test_and_its_entries_are_those_two_scores(self, name):
+        x, z = normal(64, 2), normal(64, 3)
+        options = {"transport": False, "shear": False} if name == "gaussian_residual" else {}
+        estimator = make_score_estimator(name, **options)
+        gradient = estimator.information_gradient(x, z, wrt_x=True)
+        joint = estimator.score(torch.cat([z, x], dim=1))
+        torch.testing.assert_close(gradient.z, joint[:, :3] - estimator.score(z))
+        torch.testing.assert_close(gradient.x, joint[:, 3:] - estimator.score(x))
+
+    @pytest.mark.parametrize("pairs", [bent_pairs, integer_pairs])
+    def test_an_information_gradient_follows_rows_origins_and_a_common_unit(self, name, pairs):
+        x, z = pairs()
+        order = torch.randperm(len(x))
+        estimator = make_score_estimator(name)
+        gradient = estimator.information_gradient(x, z, wrt_x=True)
+        other = estimator.information_gradient(
+            1e3 * x[order] - 7.0, 1e3 * z[order] + 5.0, wrt_x=True
+        )
+        assert relative_error(1e3 * other.z, gradient.z[order]) < 1e-6
+        assert relative_error(1e3 * other.x, gradient.x[order]) < 1e-6
+
+    def test_information_gradients_of_a_batch_keep_to_themselves(self, name):
+        pairs = [bent_pairs(), integer_pairs(), bent_pairs()]
+        x, z = (torch.stack(sides) for sides in zip(*pairs, strict=True))
+        x[1, 3, 1] = torch.nan
+        estimator = make_score_estimator(name)
+        together = estimator.information_gradient(x, z, wrt_x=True, check=False)
+        assert torch.isnan(together.z[1]).all()
+        assert torch.isnan(together.x[1]).all()
+        for i in (0, 2):
+            alone = estimator.information_gradient(x[i], z[i], wrt_x=True)
+            assert relative_error(together.z[i], alone.z) < 1e-8
+            assert relative_error(together.x[i], alone.x) < 1e-8
+
+    def test_a_float32_information_gradient_agrees_with_float64(self, name):
+        x, z = bent_pairs()
+        estimator = make_score_estimator(name)
+        single = estimator.information_gradient(x.float(), z.float()).z
+        assert relative_error(single, estimator.information_gradient(x, z).z) < 2e-2
+
+    def test_no_step_waits_for_the_device_or_holds_a_tensor_of_pairs_and_features(self, name):
+        """A Cholesky factor may ask on a CPU; eigenvalues wait by themselves."""
+
+        class Watch(TorchDispatchMode):
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                reads = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
+                assert func not in reads or any(
+                    frame.filename.endswith("mige/linalg.py") for frame in traceback.extract_stack()
+                )
+                result = func(*args, **(kwargs or {}))
+                for tensor in result if isinstance(result, tuple) else (result,):
+                    if isinstance(tensor, torch.Tensor):
+                        assert tensor.numel() <= 2 * 100**2
+                return result
+
+        x, z, estimator = normal(100, 4), normal(100, 24), make_score_estimator(name)
+        with Watch():
+            estimator.information_gradient(x, z, wrt_x=True, check=False)
+            estimator.entropy_score(z, check=False)
+            estimator.score(z, z[:50], check=False)
 
     def test_an_entropy_score_is_a_score_at_the_samples(self, name):
         x = (

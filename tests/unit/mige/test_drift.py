@@ -99,6 +99,19 @@ def test_matching_does_not_depend_on_units_or_origin():
     torch.testing.assert_close(matched(rows * scale + offset, num_fixed=4).rows, direct)
 
 
+@pytest.mark.parametrize("level", [0.0, 3.3, 1e4 + 0.1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_constant_features_take_no_part(level, dtype):
+    rows = (still() * torch.exp(0.05 * NUM_AGES)[:, None]).to(dtype)
+    constant = torch.full((len(rows), 2), level, dtype=dtype)
+    padded = torch.cat([rows[:, :4], constant, rows[:, 4:], constant], dim=1)
+    alone, answer = matched(rows, num_fixed=4), matched(padded, num_fixed=6)
+    error = (answer.rows[:, 6:-2] - alone.rows[:, 4:]).abs() / rows[:, 4:].std(0)
+    assert error.max() < 2e-3  # with noise as a feature: above 1
+    assert torch.equal(answer.rows[:, -2:], constant)
+    torch.testing.assert_close(answer.diagnostics, alone.diagnostics, rtol=1e-3, atol=1e-3)
+
+
 def test_float32_agrees_with_float64():
     rows = still() * torch.exp(0.05 * NUM_AGES)[:, None]
     double, single = matched(rows, num_fixed=4).rows, matched(rows.float(), num_fixed=4).rows

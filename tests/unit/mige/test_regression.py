@@ -88,6 +88,19 @@ def test_one_group_in_several_hundred_is_used_for_nothing():
         assert taken < 0.02
 
 
+def test_under_no_dependence_the_excess_has_mean_zero_and_spread_one():
+    x, z = normals(60, 200, 6, seed=1), normals(60, 200, 5, seed=2)
+    excess = shear(z, x).excess
+    assert excess.mean(0).abs().max() < 0.4
+    assert 0.75 < excess.std() < 1.25
+
+
+def test_products_are_left_out_where_they_are_too_many():
+    x, z = normals(1000, 35), normals(1000, 1, seed=1)
+    assert shear(z, x[:, :34]).excess.shape == (5,)  # 595 products
+    assert shear(z, x).excess.shape == (4,)  # 630
+
+
 def test_a_batch_is_treated_matrix_by_matrix():
     x = normals(2, 1, 128, 4)
     z = torch.stack([squares(x[0]), normals(1, 128, 4, seed=3)]) + 0.3 * normals(

@@ -56,6 +56,29 @@ def test_values_grow_with_the_samples_and_slopes_are_their_derivative():
     assert 0.94 < ratio[20:-20].median() < 1.0
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_beyond_the_outer_knots_it_is_continued_by_the_slope_there(sign):
+    x = (sign * normals(256, 20).exp()).sort(0).values  # steep at one end, flat at the other
+    transport = transport_margins(x)
+    for outer, inner in ((0, 1), (-1, -2)):
+        secant = transport.values[outer] - transport.values[inner]
+        ratio = transport.slopes[outer] * (x[outer] - x[inner]) / secant
+        assert 0.7 < ratio.median() < 1.0  # the slopes are shrunk
+
+
+def test_mildly_non_normal_columns_are_mapped_in_part():
+    x = normals(256, 60)
+    weights = transport_margins(x + 0.1 * x.square()).weights
+    assert ((weights > 0.05) & (weights < 0.95)).double().mean() > 0.3
+
+
+def test_turning_the_samples_round_turns_the_map_round():
+    x = normals(256, 3).exp()
+    transport, turned = transport_margins(x), transport_margins(-x)
+    torch.testing.assert_close(turned.values, -transport.values)
+    torch.testing.assert_close(turned.slopes, transport.slopes)
+
+
 def test_affine_maps_of_the_samples_change_nothing_but_the_slopes_unit():
     x = cubes(128, 3)
     transport, other = transport_margins(x), transport_margins(1e4 + 1e-3 * x)
