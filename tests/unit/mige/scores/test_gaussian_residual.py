@@ -40,6 +40,20 @@ def test_agrees_with_its_definition():
     torch.testing.assert_close(estimator.score(x), dense_score(x), rtol=1e-8, atol=1e-8)
 
 
+def test_queries_get_the_constrained_kernel_regression_of_the_values_at_the_samples():
+    z, queries = torch.randn(50, 2).double(), torch.randn(6, 2).double()
+    kernel = KERNELS["rbf"](1.5)
+    gram, across = kernel.gram(z, z), kernel.gram(queries, z)
+    residual = ridge_residual(z, gram.clone(), kernel, 0.1, queries)
+    linear, new = (torch.cat([torch.ones(len(p), 1).double(), p], 1) for p in (z, queries))
+    p = torch.eye(50).double() - linear @ torch.linalg.pinv(linear)
+    projected = p @ gram @ p
+    ridge = 0.1 * projected.diagonal().mean() * torch.eye(50).double()
+    weights = p @ torch.linalg.inv(projected + ridge) @ residual.at_samples
+    expected = across @ weights - new @ torch.linalg.pinv(linear) @ gram @ weights
+    torch.testing.assert_close(residual.at_queries, expected)
+
+
 @pytest.mark.parametrize("kernel", ["rbf", "imq"])
 def test_with_every_sample_a_landmark_the_nystrom_form_is_the_exact_one(kernel):
     z, queries = torch.randn(2, 60, 3, dtype=torch.float64), torch.randn(2, 7, 3).double()
@@ -48,6 +62,15 @@ def test_with_every_sample_a_landmark_the_nystrom_form_is_the_exact_one(kernel):
     nystrom = landmark_residual(z, z, chosen, 0.1, queries)
     torch.testing.assert_close(nystrom.at_samples, exact.at_samples, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(nystrom.at_queries, exact.at_queries, rtol=1e-5, atol=1e-6)
+
+
+def test_the_effective_rank_is_that_of_the_gram_matrix():
+    z = torch.randn(40, 2).double()
+    kernel = KERNELS["rbf"](0.7)
+    gram = kernel.gram(z, z)
+    expected = gram.trace() ** 2 / (gram @ gram).trace()
+    fitted = ridge_residual(z, gram, kernel, 0.1, None)
+    torch.testing.assert_close(fitted.effective_rank, expected)
 
 
 def test_landmarks_come_in_above_four_times_their_number():
