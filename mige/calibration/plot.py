@@ -1,5 +1,6 @@
 """Draw a calibration card. The only module of `mige` that needs matplotlib."""
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 4
 _SIZE = 2.7  # inches of one small plot
+_TITLE_WIDTH = 120  # characters that fit over four of them
 
 
 def draw_card(card: CalibrationCard) -> Figure:
@@ -26,7 +28,7 @@ def draw_card(card: CalibrationCard) -> Figure:
     for index, name in enumerate(curves):
         axes = figure.add_subplot(grid[1 + index // _COLUMNS, index % _COLUMNS])
         _draw_curve(axes, card, name)
-    figure.suptitle(_title(card), fontsize=10)
+    figure.suptitle(textwrap.fill(_title(card), _TITLE_WIDTH), fontsize=10)
     return figure
 
 
@@ -54,7 +56,9 @@ def _draw_errors(axes: "Axes", card: CalibrationCard) -> None:
     for position, accuracy in zip(positions, results, strict=True):
         axes.annotate(
             f"cos {accuracy.cosine:.3f}",
-            (position, 100 * accuracy.relative_error),
+            (position, 100 * (accuracy.relative_error + (accuracy.relative_error_std or 0.0))),
+            xytext=(0, 2),
+            textcoords="offset points",
             ha="center",
             va="bottom",
             fontsize=7,
@@ -73,5 +77,7 @@ def _draw_curve(axes: "Axes", card: CalibrationCard, name: str) -> None:
     axes.fill_between(parameter, low, high, color="#c44e52", alpha=0.25, linewidth=0)
     axes.set_title(f"{name}: slope {card.problems[name].accuracy.slope:.2f}", fontsize=8)
     axes.tick_params(labelsize=7)
+    axes.set_xlabel("parameter", fontsize=7)
+    axes.set_ylabel("dI / d parameter, nats", fontsize=7)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=6, frameon=False)
