@@ -253,3 +253,11 @@ def test_collinear_features_share_the_score_and_report_the_jitter():
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(InvalidInputError, match=message):
         GaussianResidualEstimator(**options)
+
+
+def test_an_entropy_score_takes_four_times_as_many_landmarks():
+    x = torch.randn(100, 2, dtype=torch.float64)
+    exact = GaussianResidualEstimator(landmarks=None)
+    few = GaussianResidualEstimator(landmarks=10)
+    assert torch.equal(few.entropy_score(x).score, exact.entropy_score(x).score)
+    assert not torch.equal(few.score(x), exact.score(x))
