@@ -42,10 +42,10 @@ class BoundEnsemble(nn.Module):
         parameters, buffers = stack_module_state(list(bounds))
         self._parameter_names, self._buffer_names = list(parameters), list(buffers)
         self.stacked = nn.ParameterList(
-            nn.Parameter(tensor.detach().clone()) for tensor in parameters.values()
+            nn.Parameter(tensor.detach()) for tensor in parameters.values()
         )
         for position, buffer in enumerate(buffers.values()):
-            self.register_buffer(f"buffer_{position}", buffer.clone())
+            self.register_buffer(f"buffer_{position}", buffer)
 
     def value(self, x: Tensor, z: Tensor) -> Float[Tensor, " b"]:
         """Every member's value of its own rows, in nats; x is (b, n, dim_x), z (b, n, dim_z).

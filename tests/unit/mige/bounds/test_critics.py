@@ -97,6 +97,14 @@ def test_the_conditional_density_is_that_of_torch_distributions():
     torch.testing.assert_close(density(x, z), expected)
 
 
+def test_all_combinations_keep_their_digits_far_from_the_origin():
+    density = make("conditional")
+    torch.nn.init.constant_(density.network[-1].bias[:5], 3000.0)
+    x, z = torch.randn(6, 3), 3000.0 + torch.randn(6, 5)
+    exact = density.pairwise(x.double(), z.double())
+    torch.testing.assert_close(density.float().pairwise(x, z).double(), exact, rtol=1e-3, atol=0.02)
+
+
 def test_the_conditional_density_cannot_become_infinitely_narrow():
     density = make("conditional")
     torch.nn.init.constant_(density.network[-1].bias, -1e4)
