@@ -241,10 +241,12 @@ class GaussianResidualEstimator(ScoreEstimator):
     ) -> ScoreEstimate:
         """The score in whitened coordinates, at `targets` or the samples."""
         points = z if targets is None else targets
-        if not self.residual:
+        num_samples, dim = z.shape[-2:]
+        # Constant features may make room for a residual, but hardly more than every other one.
+        hopeless = num_samples - 1 - dim / 2 < _FEWEST_FREE_SAMPLES
+        if hopeless or not self.residual:
             return ScoreEstimate(-points, {"residual_used": torch.zeros_like(z[..., 0, 0])})
         fit, diagnostics = self._fit(z, targets, smoothing)
-        num_samples = z.shape[-2]
         enough = num_samples - 1 - num_live >= max(_FEWEST_FREE_SAMPLES, num_samples / 16)
         part = fit.at_samples if fit.at_queries is None else fit.at_queries
         part = torch.where(enough[..., None, None], part, 0.0)

@@ -8,14 +8,13 @@ Writes cost.md, cost.json and cost.png to FOLDER. Two yardsticks:
 - `authors_formula`: a port of the published code, with its (n, n, d) tensors and `eigh`.
 
 Each cell runs in a process of its own: the time is the least of several calls (processor time of
-one thread; on CUDA, events), the memory what the process grew by at its peak. A cell whose tensors
-would not fit is left out and marked.
+one thread; on CUDA, events), the memory the most that its tensors held at the same time, without
+the workspace of one operation. A cell whose tensors would not fit is left out and marked.
 """
 
 import argparse
 import json
 import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from mige import make_score_estimator
+from mige.calibration.memory import peak_memory_bytes
 
 SIZES = (128, 256, 512, 1024, 2048, 4096)
 WIDTHS = (64, 128, 256, 512, 1024)
@@ -84,36 +84,27 @@ def measure(method: str, n: int, d: int, device: str, budget_s: float) -> dict[s
     torch.set_num_threads(1)
     x = torch.randn(n, d, generator=torch.Generator().manual_seed(0)).to(device)
     call = methods()[method]
-    call(x[:32])  # what is set up once is not the call's memory
-    if device == "cuda":
-        return _measure_cuda(call, x, budget_s)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # The first call also sets up what is set up once: it gives the memory, not the time.
+    peak = peak_memory_bytes(lambda: call(x), x.device)
     times: list[float] = []
     begin = time.monotonic()
     while not times or (time.monotonic() - begin < budget_s and len(times) < 20):
-        start = time.process_time()
+        times.append(_milliseconds(call, x))
+    return {"ms": min(times), "mib": peak / 2**20}
+
+
+def _milliseconds(call: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    """Processor time on a CPU, time between events on CUDA."""
+    if x.device.type != "cuda":
+        begin = time.process_time()
         call(x)
-        times.append(time.process_time() - start)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"ms": 1e3 * min(times), "mib": grown * unit / 2**20}
-
-
-def _measure_cuda(call: Callable[[Tensor], Tensor], x: Tensor, budget_s: float) -> dict[str, float]:
+        return 1e3 * (time.process_time() - begin)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
     call(x)
+    end.record()
     torch.cuda.synchronize()
-    held = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    times: list[float] = []
-    begin = time.monotonic()
-    while not times or (time.monotonic() - begin < budget_s and len(times) < 50):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        call(x)
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end))
-    return {"ms": min(times), "mib": (torch.cuda.max_memory_allocated() - held) / 2**20}
+    return start.elapsed_time(end)
 
 
 def _child(method: str, n: int, d: int, device: str, budget_s: float, pipe: object) -> None:
@@ -121,7 +112,7 @@ def _child(method: str, n: int, d: int, device: str, budget_s: float, pipe: obje
 
 
 def measure_apart(method: str, n: int, d: int, device: str, budget_s: float) -> dict[str, float]:
-    """`measure` in a process of its own, so that no earlier peak hides this one."""
+    """`measure` in a process of its own, so that what one leaves behind does not slow the next."""
     context = multiprocessing.get_context("spawn" if device == "cuda" else "fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(method, n, d, device, budget_s, sender))
@@ -158,7 +149,7 @@ def ratios(results: dict[str, dict[str, dict[str, float]]]) -> str:
         ahead = memory = "–"
         if "authors_formula" in row:
             ahead = f"{row['authors_formula']['ms'] / ours['ms']:.0f}"
-            memory = f"{row['authors_formula']['mib'] / max(ours['mib'], 0.1):.0f}"
+            memory = f"{row['authors_formula']['mib'] / ours['mib']:.0f}"
         lines.append(f"| {cell} | {over} | {ahead} | {memory} |")
     return "\n".join(lines) + "\n"
 
