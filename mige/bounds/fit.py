@@ -29,7 +29,8 @@ def fit_bound(
         bound: a bound, or an ensemble, whose members do not influence one another.
         sampler: called once a step. Fresh draws every time for what the bound can do at best;
             `minibatches(x, z, ...)` for a fixed sample, which a critic with many parameters
-            overfits within a few hundred steps.
+            overfits within a few hundred steps; the more so if rows keep their order, where a bound
+            with few false pairs per row sees the same ones at every step.
         steps: number of Adam steps.
         learning_rate: Adam's.
 
@@ -70,12 +71,12 @@ def minibatches(
     batch_size: int,
     generator: torch.Generator,
 ) -> Sampler:
-    """A sampler of `batch_size` different rows of a fixed sample, anew each time.
+    """A sampler of `batch_size` rows of a fixed sample, all different, in a new order each time.
 
     Args:
         x: rows, on the device of the generator.
         z: paired with those of `x`.
-        batch_size: from 2 to n; n takes all rows every time.
+        batch_size: from 2 to n; n takes all rows every time, in another order.
         generator: chooses the rows.
 
     Raises:

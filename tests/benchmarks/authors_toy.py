@@ -28,7 +28,7 @@ from tables import Row, RowStore, environment, markdown, progress
 from torch import Tensor
 
 from mige import SCORE_ESTIMATORS, make_score_estimator
-from mige.bounds import BOUNDS, BoundEnsemble, fit_bound, make_bound
+from mige.bounds import BOUNDS, BoundEnsemble, fit_bound, make_bound, minibatches
 
 DIMS = (8, 16, 32)
 SAMPLES = 256
@@ -96,7 +96,10 @@ def measure_bound(toy: Toy, name: str, rate: float, *, fresh: bool, seed: int) -
         values = [float(bound.value(*pair)) for bound, *pair in zip(bounds, x, z, strict=True)]
         return _row(toy, None, values, time.process_time() - start)
     ensemble = BoundEnsemble(bounds)
-    fit_bound(ensemble, toy.sample if fresh else lambda: (x, z), steps=STEPS, learning_rate=rate)
+    # The same rows in a new order at every step, so that false pairs are new ones each time.
+    generator = torch.Generator().manual_seed(seed)
+    again = minibatches(x, z, batch_size=SAMPLES, generator=generator)
+    fit_bound(ensemble, toy.sample if fresh else again, steps=STEPS, learning_rate=rate)
     gradient = ensemble.information_gradient(x, z)
     seconds = time.process_time() - start
     values = gradient.diagnostics["value"].tolist()
