@@ -34,6 +34,7 @@ from services.quickstart import QUICKSTARTS, load_quickstart
 if TYPE_CHECKING:
     import numpy as np
 
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ROOT = Path(".demo")
 _WEIGHTS = "encoder.safetensors"
 _PROTOCOL = "linear_probe@1"
@@ -218,16 +219,26 @@ def _show(report: DemoReport, embeddings: np.ndarray, console: Console) -> None:
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does: in order."""
+    """SIGTERM ends the demo as Ctrl-C does: in order.
+
+    An interruption that arrives inside a finaliser or a callback of some library is dropped there
+    by Python; it is remembered, and counts at the end at the latest.
+    """
+    interrupted = False
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in _ENDING_SIGNALS}
     try:
         yield
+        if interrupted:
+            raise KeyboardInterrupt
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -40,13 +40,13 @@ def test_an_interrupted_demo_leaves_nothing_running(tmp_path):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    shown = iter(demo.stdout.readline, "")
-    next(line for line in shown if line.startswith("submitted"))
-    demo.send_signal(signal.SIGINT)
-    rest = list(shown)
+    with demo.stdout as output:
+        shown = iter(output.readline, "")
+        next(line for line in shown if line.startswith("submitted"))
+        demo.send_signal(signal.SIGINT)
+        rest = list(shown)
     assert demo.wait(100) == 130
     assert rest[-1].startswith("stopped")
-    demo.stdout.close()
     assert [line for line in commands() if str(tmp_path) in line] == []
 
 
